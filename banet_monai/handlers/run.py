@@ -1,0 +1,171 @@
+"""Course of a run: its folder, first validation, progress, early stop, closing words."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+from ignite.engine import Engine, Events
+from ignite.handlers import ProgressBar
+
+from banet_monai.handlers.processes import process_rank
+
+__all__ = ["EarlyStop", "FirstValidation", "Progress", "RunSummary", "begin_run", "output_loss"]
+
+logger = logging.getLogger(__name__)
+
+FIRST_METRIC = "first_metric"  # attribute of the trainer's state
+
+
+def begin_run(output_dir: str, resume: bool = False) -> str:
+    """Make the folder of a run; results of an earlier run in it move aside to the next free ``<name>-<number>``.
+
+    With several processes rank 0 does so and the others wait for it.
+
+    Args:
+        output_dir: folder of the run.
+        resume: keep what is there, because it will be taken up.
+
+    Returns:
+        ``output_dir``.
+
+    Raises:
+        OSError: when the folder cannot be written, naming it.
+    """
+    if process_rank() == 0:  # if this raises, torchrun ends the others, which wait below
+        _make_folder(Path(output_dir), resume=resume)
+    if dist.is_available() and dist.is_initialized():
+        dist.barrier()
+    return output_dir
+
+
+def _make_folder(folder: Path, *, resume: bool) -> None:
+    try:
+        if not resume and folder.is_dir() and any(folder.iterdir()):
+            number = next(n for n in range(1, 10_000) if not folder.with_name(f"{folder.name}-{n}").exists())
+            aside = folder.with_name(f"{folder.name}-{number}")
+            folder.rename(aside)
+            logger.info("Results of an earlier run moved to '%s'.", aside)
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".write-test"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        reason = error.strerror or error
+        raise OSError(f"cannot write to folder '{folder}': {reason}; give another by --output_dir.") from error
+
+
+class FirstValidation:
+    """Validates once before the first step, so that a run says where it began.
+
+    Args:
+        validator: the MONAI evaluator of the run.
+    """
+
+    def __init__(self, validator: Any) -> None:
+        self.validator = validator
+
+    def attach(self, engine: Engine) -> None:
+        """Registers for the first epoch of ``engine``, the trainer; attach it before ``EpochSeeder``."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        if engine.state.epoch == 1:
+            self.validator.run(1)
+            name = self.validator.state.key_metric_name
+            self.validator.state.best_metric_epoch = 0
+            first = float(self.validator.state.metrics[name])
+            setattr(engine.state, FIRST_METRIC, first)
+            logger.info("Before training: %s %.4f.", name, first)
+
+
+class EarlyStop:
+    """Ends training when the key metric of validation has not risen for ``patience`` epochs.
+
+    It counts from the epoch of the best validation, which ``ValidatorState`` keeps for a resumed run.
+
+    Args:
+        validator: the MONAI evaluator of the run.
+        patience: epochs without a rise before the end; 0 switches it off.
+    """
+
+    def __init__(self, validator: Any, patience: int) -> None:
+        self.validator = validator
+        self.patience = patience
+
+    def attach(self, engine: Engine) -> None:
+        """Registers for every epoch end of ``engine``, the trainer; attach it after validation."""
+        if self.patience > 0:
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        state = self.validator.state
+        if engine.state.epoch - max(state.best_metric_epoch, 0) >= self.patience:
+            logger.info(
+                "Stopping: %s has not risen since epoch %d.", state.key_metric_name, max(state.best_metric_epoch, 0)
+            )
+            engine.terminate()
+
+
+class Progress(ProgressBar):
+    """tqdm bar over the steps of an epoch; silent when the output is not a terminal, and on all ranks but 0.
+
+    Args:
+        desc: text before the bar.
+        loss: show the loss of the last step; for trainers.
+    """
+
+    def __init__(self, desc: str, *, loss: bool = False) -> None:
+        super().__init__(persist=True, desc=desc, disable=True if process_rank() > 0 else None)
+        self.loss = loss
+
+    def attach(  # type: ignore[override]
+        self, engine: Engine, metric_names: str | list[str] | None = None, output_transform: Any = None
+    ) -> None:
+        """Registers for every step of ``engine``."""
+        shown = output_transform or (_shown_loss if self.loss else None)
+        super().attach(engine, metric_names=metric_names, output_transform=shown)
+
+
+def _shown_loss(output: Any) -> dict[str, float]:
+    return {"loss": output_loss(output)}
+
+
+def output_loss(output: Any) -> float:
+    """Loss of a training step, from the output of a MONAI trainer, decollated or not."""
+    first = output[0] if isinstance(output, list) else output
+    return float(first["loss"].detach())
+
+
+class RunSummary:
+    """Says at the end of training where it began, what was reached, where the weights lie and how to use them.
+
+    Args:
+        validator: the MONAI evaluator of the run.
+        checkpoint: path of the best weights.
+    """
+
+    def __init__(self, validator: Any, checkpoint: str) -> None:
+        self.validator = validator
+        self.checkpoint = checkpoint
+
+    def attach(self, engine: Engine) -> None:
+        """Registers for the end of ``engine``, the trainer."""
+        engine.add_event_handler(Events.COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        state = self.validator.state
+        began = getattr(engine.state, FIRST_METRIC, None)
+        logger.info(
+            "Finished after epoch %d: best %s %.4f at epoch %d%s.",
+            engine.state.epoch,
+            state.key_metric_name,
+            state.best_metric,
+            state.best_metric_epoch,
+            "" if began is None else f", before training {began:.4f}",
+        )
+        path = os.path.relpath(self.checkpoint)
+        logger.info("Best weights: %s. To use them, add to the inference command: --checkpoint %s", path, path)

@@ -1,0 +1,239 @@
+"""Inferers: autocast on every device, sliding windows, and 2D networks on volumes.
+
+Autocast lives here and not in the engines, because MONAI Label, exports and the zoo's checks read only the inferer.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from monai.data import MetaTensor
+from monai.inferers import Inferer, sliding_window_inference
+from monai.utils import ensure_tuple_rep
+from tqdm import tqdm
+
+__all__ = ["AutocastInferer", "SegmentationInferer", "autocast_dtype"]
+
+logger = logging.getLogger(__name__)
+
+AMP_CHOICES = ("auto", "bf16", "fp16", "none")
+OUT_OF_MEMORY_WORDS = ("out of memory", "DefaultCPUAllocator", "not enough memory")
+
+
+def autocast_dtype(amp: str, device: torch.device) -> torch.dtype | None:
+    """Autocast type for a device, or None for float32.
+
+    Args:
+        amp: ``"bf16"``, ``"fp16"``, ``"none"``, or ``"auto"``: bfloat16 where the device computes it natively (CUDA
+            from Ampere on; CPUs with AVX512-BF16 or AMX), else none.
+        device: where the input lies.
+
+    Raises:
+        ValueError: for another ``amp``.
+    """
+    if amp not in AMP_CHOICES:
+        raise ValueError(f"amp must be one of {AMP_CHOICES}, got '{amp}'.")
+    if amp == "auto":
+        return torch.bfloat16 if _has_native_bf16(device) else None
+    return {"bf16": torch.bfloat16, "fp16": torch.float16, "none": None}[amp]
+
+
+def _has_native_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu":
+        return False
+    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # torch has no public question for this
+    return any(getattr(torch.cpu, probe, lambda: False)() for probe in probes)
+
+
+class AutocastInferer(Inferer):
+    """One pass of the network under ``torch.autocast``, for training and for validation of whole pictures.
+
+    Args:
+        amp: see :func:`autocast_dtype`. ``"fp16"`` is for inference: training with it needs a gradient scaler.
+        channels_last: hand the network its input in channels-last memory order, which convolutions prefer.
+
+    Returns:
+        In training the network's dict as it is; else float32 logits ``(B, out_channels, *spatial)``.
+    """
+
+    def __init__(self, *, amp: str = "auto", channels_last: bool = True) -> None:
+        autocast_dtype(amp, torch.device("cpu"))  # refuse a bad name at once
+        self.amp = amp
+        self.channels_last = channels_last
+
+    def __call__(
+        self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> torch.Tensor | dict[str, Any]:
+        image = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
+        if self.channels_last and image.ndim in (4, 5):
+            image = image.to(memory_format=torch.channels_last if image.ndim == 4 else torch.channels_last_3d)
+        dtype = autocast_dtype(self.amp, image.device)
+        with torch.autocast(image.device.type, dtype=dtype, enabled=dtype is not None):
+            output = network(image, *args, **kwargs)
+        return output.float() if isinstance(output, torch.Tensor) else output
+
+
+class SegmentationInferer(Inferer):
+    """Logits for pictures and volumes of any size, with a 2D or a 3D network.
+
+    =====================  ==================================  ==========================
+    input                  2D network                          3D network
+    =====================  ==================================  ==========================
+    ``(B, C, H, W)``       square windows                      ValueError
+    ``(B, C, H, W, 1)``    as a picture; the last axis stays   ValueError
+    ``(B, C, H, W, D)``    slices along D, batched             windows in all three axes
+    =====================  ==================================  ==========================
+
+    Windows overlap and are blended (``monai.inferers.sliding_window_inference``); an input of exactly ``roi_size`` is
+    one plain pass; a smaller one is padded. When memory runs out, the batch is halved, with a warning, and the work
+    goes on from there.
+
+    Args:
+        spatial_dims: 2 or 3, the network's.
+        roi_size: window in pixels or voxels, one number or one per axis.
+        sw_batch_size: windows, or slices, per pass of the network.
+        overlap: share of a window that the next one covers, 0 <= overlap < 1.
+        mode: ``"gaussian"`` or ``"constant"`` blending.
+        amp: see :func:`autocast_dtype`.
+        sw_device: where the network runs. None: where the input lies.
+        device: where windows are stitched and the result lies, for example ``"cpu"`` for large volumes. None: where the
+            input lies.
+        channels_last: hand the network its input in channels-last memory order.
+        progress: show a progress bar.
+
+    Returns:
+        float32 logits ``(B, out_channels, *spatial)`` of the input's size; a ``MetaTensor`` if the input is one.
+
+    Raises:
+        ValueError: when the input's rank does not fit the network, or an option is out of range.
+        RuntimeError: when memory does not suffice for a single window.
+    """
+
+    def __init__(
+        self,
+        *,
+        spatial_dims: int = 2,
+        roi_size: int | Sequence[int],
+        sw_batch_size: int = 8,
+        overlap: float = 0.5,
+        mode: str = "gaussian",
+        amp: str = "auto",
+        sw_device: str | torch.device | None = None,
+        device: str | torch.device | None = None,
+        channels_last: bool = True,
+        progress: bool = False,
+    ) -> None:
+        if spatial_dims not in (2, 3):
+            raise ValueError(f"spatial_dims must be 2 or 3, got {spatial_dims}.")
+        if not 0 <= overlap < 1:
+            raise ValueError(f"overlap must be at least 0 and below 1, got {overlap}.")
+        if sw_batch_size < 1:
+            raise ValueError(f"sw_batch_size must be at least 1, got {sw_batch_size}.")
+        if mode not in ("gaussian", "constant"):
+            raise ValueError(f"mode must be 'gaussian' or 'constant', got '{mode}'.")
+        self.spatial_dims = spatial_dims
+        self.roi_size = ensure_tuple_rep(roi_size, spatial_dims)
+        self.sw_batch_size = sw_batch_size
+        self.overlap = overlap
+        self.mode = mode
+        self.sw_device = None if sw_device is None else torch.device(sw_device)
+        self.device = None if device is None else torch.device(device)
+        self.progress = progress
+        self.single_pass = AutocastInferer(amp=amp, channels_last=channels_last)
+
+    def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
+        image = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
+        rank = image.ndim - 2
+        if rank not in (2, 3) or (self.spatial_dims == 3 and (rank == 2 or image.shape[-1] == 1)):
+            raise ValueError(
+                f"a network with spatial_dims={self.spatial_dims} cannot take an input of shape {tuple(image.shape)}; "
+                "(B, C, H, W, D > 1) works for both, pictures need spatial_dims=2."
+            )
+
+        def predict(windows: torch.Tensor) -> torch.Tensor:
+            output = self.single_pass(windows, network, *args, **kwargs)
+            return output["mask"].float() if isinstance(output, dict) else output
+
+        if rank == self.spatial_dims:
+            logits, _ = self._with_smaller_batches(image, predict, self.sw_batch_size)
+        elif image.shape[-1] == 1:
+            logits, _ = self._with_smaller_batches(image[..., 0], predict, self.sw_batch_size)
+            logits = logits[..., None]
+        else:
+            logits = self._slices(image, predict)
+        if isinstance(inputs, MetaTensor):
+            return MetaTensor(logits).copy_meta_from(inputs, copy_attr=False)  # type: ignore[no-untyped-call]
+        return logits
+
+    def _slices(self, volume: torch.Tensor, predict: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        """``(B, C, H, W, D)`` through a 2D network, a few slices at a time."""
+        batch, depth = volume.shape[0], volume.shape[-1]
+        slices = volume.movedim(-1, 1).flatten(0, 1)  # (B * D, C, H, W)
+        chunk, start, result = self.sw_batch_size, 0, None
+        with tqdm(total=len(slices), unit="slice", disable=not self.progress) as bar:
+            while start < len(slices):
+                # the chunk that was found to fit is kept for the slices that follow
+                logits, chunk = self._with_smaller_batches(slices[start : start + chunk], predict, chunk)
+                if result is None:
+                    result = logits.new_empty((len(slices), *logits.shape[1:]))
+                result[start : start + len(logits)] = logits
+                start += len(logits)
+                bar.update(len(logits))
+        if result is None:
+            raise ValueError(f"the input of shape {tuple(volume.shape)} holds no slice.")
+        return result.reshape(batch, depth, *result.shape[1:]).movedim(1, -1).contiguous()
+
+    def _with_smaller_batches(
+        self, images: torch.Tensor, predict: Callable[[torch.Tensor], torch.Tensor], batch: int
+    ) -> tuple[torch.Tensor, int]:
+        """Logits of ``images`` and the batch that fitted into memory."""
+        while True:
+            try:
+                return self._windows(images, predict, batch), batch
+            except (RuntimeError, MemoryError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+                if batch == 1:
+                    raise RuntimeError(
+                        f"out of memory with a single window of {self.roi_size} of an input of "
+                        f"{tuple(images.shape)}; a smaller roi_size, device='cpu' for stitching, or amp would help."
+                    ) from error
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            logger.warning("out of memory with %d windows at a time, going on with %d.", batch, batch // 2)
+            batch //= 2
+
+    def _windows(
+        self, images: torch.Tensor, predict: Callable[[torch.Tensor], torch.Tensor], batch: int
+    ) -> torch.Tensor:
+        """``(B, C, *spatial)`` of the network's rank."""
+        device = self.device or images.device
+        sw_device = self.sw_device or images.device
+        if tuple(images.shape[2:]) == self.roi_size:  # one window per image: nothing to blend
+            parts = [predict(part.to(sw_device)).to(device) for part in torch.split(images, batch)]
+            return torch.cat(parts)
+        logits = sliding_window_inference(
+            images,
+            roi_size=self.roi_size,
+            sw_batch_size=batch,
+            predictor=predict,
+            overlap=self.overlap,
+            mode=self.mode,
+            sw_device=sw_device,
+            device=device,
+            progress=self.progress and images.ndim - 2 == self.spatial_dims,
+        )
+        if not isinstance(logits, torch.Tensor):
+            raise TypeError(f"the network must return a tensor or a dict with 'mask', got {type(logits).__name__}.")
+        return logits.float()
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
+        return True
+    return any(words in str(error) for words in OUT_OF_MEMORY_WORDS)

@@ -1,0 +1,8 @@
+"""What a run leaves for people: outlines on pictures, and the manifest of a batch."""
+
+from __future__ import annotations
+
+from banet_monai.report.manifest import RunReport
+from banet_monai.report.overlays import contact_sheet, draw_outline, overlay_picture, overlay_volume
+
+__all__ = ["RunReport", "contact_sheet", "draw_outline", "overlay_picture", "overlay_volume"]

@@ -1,0 +1,24 @@
+"""Reading, geometry and intensity: what MONAI's transforms lack for pictures, volumes and DICOM alike."""
+
+from __future__ import annotations
+
+from banet_monai.transforms.augmentation import RandColorJitterd
+from banet_monai.transforms.grid import RestoreGridd, ToWorkingGridd
+from banet_monai.transforms.intensity import MaskToIdsd, NormalizeImaged
+from banet_monai.transforms.pictures import PictureReader
+from banet_monai.transforms.reading import LoadCased, NiftiReader
+from banet_monai.transforms.saving import DiscretizeLabelsd, DropChannel2Dd, SaveResultd
+
+__all__ = [
+    "DiscretizeLabelsd",
+    "DropChannel2Dd",
+    "LoadCased",
+    "MaskToIdsd",
+    "NiftiReader",
+    "NormalizeImaged",
+    "PictureReader",
+    "RandColorJitterd",
+    "RestoreGridd",
+    "SaveResultd",
+    "ToWorkingGridd",
+]

@@ -1,0 +1,148 @@
+"""One measurement of one network in a process of its own, so that its peak memory is its own.
+
+``python -m benchmarks.measure '<job as JSON>'`` prints one line of JSON. :mod:`benchmarks.network_speed` starts it.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.bundle import ConfigParser
+from torch.utils.flop_counter import FlopCounterMode
+
+from banet_monai.losses import BANetLoss
+from benchmarks.machine import describe_machine
+
+__all__ = ["Job", "Result", "measure"]
+
+Step = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to measure: a network definition, ``mode`` "forward" or "train", and the conditions."""
+
+    definition: dict[str, Any]
+    mode: str
+    image_size: int
+    batch_size: int
+    device: str
+    dtype: str
+    threads: int
+    warmup: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """Seconds of each step; memory in MiB; FLOPs of one forward pass of one image, a multiply-add counting as two."""
+
+    seconds: list[float]
+    parameters: int
+    flops: int
+    peak_memory_mib: float
+    machine: dict[str, object]
+
+
+def measure(job: Job) -> Result:
+    """Build the network, warm up, time the steps.
+
+    The time covers forward pass (and loss, backward pass, AdamW step); images lie on the device before.
+    Peak memory is that of the process above what Python and its libraries took; on CUDA what PyTorch's allocator held.
+    """
+    torch.set_num_threads(job.threads)
+    torch.manual_seed(0)
+    torch.backends.cudnn.benchmark = True  # one size of picture: the fastest kernel is found in the warm-up
+    device = torch.device(job.device)
+    before = _resident_mib("VmRSS")
+
+    network = ConfigParser({"network": job.definition}).get_parsed_content("network").to(device)
+    images = torch.rand(job.batch_size, 3, job.image_size, job.image_size, device=device)
+    flops = _count_flops(network, images[:1])
+    step = _forward_step(network, images, job) if job.mode == "forward" else _training_step(network, images, job)
+
+    for _ in range(job.warmup):
+        step()
+    seconds = [_time(step, device) for _ in range(job.steps)]
+    on_gpu = device.type == "cuda"
+    peak = torch.cuda.max_memory_allocated(device) / 2**20 if on_gpu else _resident_mib("VmHWM") - before
+    parameters = sum(p.numel() for p in network.parameters())
+    return Result(seconds, parameters, flops, round(peak, 1), describe_machine())
+
+
+def _autocast(job: Job) -> torch.autocast:
+    dtype = getattr(torch, job.dtype)
+    return torch.autocast(torch.device(job.device).type, dtype=dtype, enabled=dtype is not torch.float32)
+
+
+def _forward_step(network: torch.nn.Module, images: torch.Tensor, job: Job) -> Step:
+    network.eval()
+
+    def step() -> object:
+        with torch.inference_mode(), _autocast(job):
+            return network(images)
+
+    return step
+
+
+def _training_step(network: torch.nn.Module, images: torch.Tensor, job: Job) -> Step:
+    """Every network with the same loss class: the mask alone for MONAI's, all nine maps for BA-Net."""
+    network.train()
+    loss_function = BANetLoss()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
+    labels = torch.zeros(images.shape[0], 1, *images.shape[2:], device=images.device)
+    quarter = images.shape[-1] // 4
+    labels[..., quarter : 3 * quarter, quarter : 3 * quarter] = 1
+
+    def step() -> object:
+        optimizer.zero_grad(set_to_none=True)
+        with _autocast(job):
+            prediction = network(images)
+            loss = loss_function(prediction, labels)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return step
+
+
+def _count_flops(network: torch.nn.Module, image: torch.Tensor) -> int:
+    network.eval()
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        network(image)
+    return counter.get_total_flops()
+
+
+def _time(step: Step, device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    start = time.perf_counter()
+    step()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
+def _resident_mib(field: str) -> float:
+    """``VmRSS`` (now) or ``VmHWM`` (peak) of this process in MiB.
+
+    Linux keeps both for this process alone. ``ru_maxrss``, the only figure elsewhere, is the peak in either case.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file():
+        line = next(line for line in status.read_text().splitlines() if line.startswith(field))
+        return int(line.split()[1]) / 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+if __name__ == "__main__":
+    print(json.dumps(asdict(measure(Job(**json.loads(sys.argv[1]))))))

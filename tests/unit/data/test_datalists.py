@@ -1,0 +1,268 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from banet_monai.data import training_cases, validation_cases
+
+
+def touch(root: Path, *names: str) -> None:
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+
+
+def names(cases: list[dict[str, str]]) -> list[str]:
+    return [case["name"] for case in cases]
+
+
+def test_given_train_and_val_folders_are_kept(tmp_path):
+    touch(tmp_path, "train/images/b.jpg", "train/masks/b.png", "train/images/a.jpg", "train/masks/a.png")
+    touch(tmp_path, "val/images/c.jpg", "val/masks/c.png")
+    assert training_cases(str(tmp_path))[0] == {
+        "image": str(tmp_path / "train/images/a.jpg"),
+        "label": str(tmp_path / "train/masks/a.png"),
+        "name": "a",
+    }
+    assert names(training_cases(str(tmp_path), val_fraction=0.5, seed=3)) == ["a", "b"]
+    assert names(validation_cases(str(tmp_path), val_fraction=0.5, seed=3)) == ["c"]
+
+
+def test_validation_folder_and_labels_folder_are_names_too(tmp_path):
+    touch(tmp_path, "train/images/a.jpg", "train/labels/a.png", "validation/images/b.jpg", "validation/labels/b.png")
+    assert names(validation_cases(str(tmp_path))) == ["b"]
+
+
+@pytest.mark.parametrize("folder", ["", "train/"])
+def test_a_folder_without_validation_is_split_by_fraction(tmp_path, folder):
+    for number in range(20):
+        touch(tmp_path, f"{folder}images/p{number:02d}.png", f"{folder}masks/p{number:02d}.png")
+    training, validation = (
+        training_cases(str(tmp_path), val_fraction=0.25),
+        validation_cases(str(tmp_path), val_fraction=0.25),
+    )
+    assert (len(training), len(validation)) == (15, 5)
+    assert sorted(names(training) + names(validation)) == [f"p{number:02d}" for number in range(20)]
+    assert names(validation) != names(validation_cases(str(tmp_path), val_fraction=0.25, seed=1))
+
+
+@pytest.mark.parametrize("ending", ["_mask", "_segmentation", "_seg"])
+def test_mask_names_may_carry_an_ending(tmp_path, ending):
+    touch(tmp_path, "train/images/a.jpg", f"train/masks/a{ending}.png", "val/images/a_b.jpg", "val/masks/a_b.png")
+    assert training_cases(str(tmp_path))[0]["label"].endswith(f"a{ending}.png")
+
+
+def test_an_exact_mask_name_is_not_taken_by_a_shorter_image_name(tmp_path):
+    touch(tmp_path, "train/images/a.jpg", "train/images/a_mask.jpg", "train/masks/a_mask.png", "train/masks/a.png")
+    touch(tmp_path, "val/images/v.jpg", "val/masks/v.png")
+    assert [Path(case["label"]).name for case in training_cases(str(tmp_path))] == ["a.png", "a_mask.png"]
+
+
+def test_decathlon_folders_work_without_their_json_and_hidden_files_are_ignored(tmp_path):
+    touch(
+        tmp_path,
+        *(f"{folder}/{name}.nii.gz" for folder in ("imagesTr", "labelsTr") for name in ("h_1", "h_2", "._h_1")),
+    )
+    assert sorted(names(training_cases(str(tmp_path)) + validation_cases(str(tmp_path)))) == ["h_1", "h_2"]
+
+
+def test_decathlon_json_names_the_cases(tmp_path):
+    touch(
+        tmp_path, *(f"{folder}/{name}.nii.gz" for folder in ("imagesTr", "labelsTr") for name in ("h_1", "h_2", "h_3"))
+    )
+    entries = [{"image": f"./imagesTr/{name}.nii.gz", "label": f"./labelsTr/{name}.nii.gz"} for name in ("h_1", "h_2")]
+    (tmp_path / "dataset.json").write_text(json.dumps({"training": entries, "test": ["./imagesTs/h_9.nii.gz"]}))
+    assert sorted(names(training_cases(str(tmp_path)) + validation_cases(str(tmp_path)))) == ["h_1", "h_2"]
+
+
+def test_csv_list_with_split_column(tmp_path):
+    touch(tmp_path, "p/a.jpg", "p/b.jpg", "p/c.jpg", "m/a.png", "m/b.png")
+    (tmp_path / "list.csv").write_text(
+        "Image, Label ,split\np/a.jpg,m/a.png,training\np/b.jpg,m/b.png,val\np/c.jpg,,test\n", encoding="utf-8-sig"
+    )
+    path = str(tmp_path / "list.csv")
+    assert training_cases(path) == [
+        {"image": str(tmp_path / "p/a.jpg"), "label": str(tmp_path / "m/a.png"), "name": "a"}
+    ]
+    assert names(validation_cases(path)) == ["b"]
+
+
+def test_csv_list_with_patients_keeps_each_patient_on_one_side(tmp_path):
+    rows = ["image,label,patient"]
+    for number in range(30):
+        touch(tmp_path, f"{number:02d}.png", f"{number:02d}_m.png")
+        rows.append(f"{number:02d}.png,{number:02d}_m.png,P{number % 6}")
+    (tmp_path / "list.csv").write_text("\n".join(rows))
+    patients = [
+        {int(name) % 6 for name in names(side(str(tmp_path / "list.csv"), val_fraction=0.3))}
+        for side in (training_cases, validation_cases)
+    ]
+    assert len(patients[0]) == 4
+    assert len(patients[1]) == 2
+    assert not patients[0] & patients[1]
+
+
+def test_a_split_that_divides_a_patient_is_refused(tmp_path):
+    touch(tmp_path, "a.png", "b.png", "m.png")
+    (tmp_path / "list.csv").write_text("image,label,split,patient\na.png,m.png,train,P1\nb.png,m.png,val,P1\n")
+    with pytest.raises(ValueError, match=r"stand in training and in validation: P1"):
+        training_cases(str(tmp_path / "list.csv"))
+
+
+def test_json_list_in_monai_form(tmp_path):
+    touch(tmp_path, "a.nii.gz", "b.nii.gz", "m.nii.gz")
+    content = {
+        "training": [{"image": "a.nii.gz", "label": "m.nii.gz"}],
+        "validation": [{"image": "b.nii.gz", "label": "m.nii.gz"}],
+    }
+    (tmp_path / "list.json").write_text(json.dumps(content))
+    assert names(training_cases(str(tmp_path / "list.json"))) == ["a"]
+    assert names(validation_cases(str(tmp_path / "list.json"))) == ["b"]
+
+
+def test_fold_column_chooses_the_validation_fold(tmp_path):
+    touch(tmp_path, "a.png", "b.png", "c.png", "m.png")
+    rows = [{"image": f"{name}.png", "label": "m.png", "fold": fold} for fold, name in enumerate("abc")]
+    (tmp_path / "list.json").write_text(json.dumps({"training": rows}))
+    assert names(validation_cases(str(tmp_path / "list.json"), fold=1)) == ["b"]
+    assert names(training_cases(str(tmp_path / "list.json"), fold=1)) == ["a", "c"]
+
+
+def test_equal_file_names_in_two_folders_become_two_names(tmp_path):
+    touch(tmp_path, "p1/001.png", "p2/001.png", "m.png")
+    (tmp_path / "list.csv").write_text("image,label,split\np1/001.png,m.png,train\np2/001.png,m.png,train\n")
+    assert names(training_cases(str(tmp_path / "list.csv"))) == ["p1/001", "p2/001"]
+
+
+@pytest.mark.parametrize(
+    ("file_name", "content"), [("ids.txt", "# fixed\nb\n\n"), ("ids.json", '{"validation": ["b"]}')]
+)
+def test_listed_ids_fix_the_validation_cases(tmp_path, file_name, content):
+    touch(tmp_path, *(f"images/{name}.png" for name in "abc"), *(f"masks/{name}.png" for name in "abc"))
+    (tmp_path / file_name).write_text(content)
+    ids = str(tmp_path / file_name)
+    assert names(validation_cases(str(tmp_path), val_ids=ids)) == ["b"]
+    assert names(training_cases(str(tmp_path), val_ids=ids, limit=1)) == ["a"]
+
+
+def test_listed_ids_that_are_unknown_are_named(tmp_path):
+    touch(tmp_path, "images/a.png", "masks/a.png", "ids.txt")
+    (tmp_path / "ids.txt").write_text("a\nz\n")
+    with pytest.raises(ValueError, match=r"ids.txt' lists validation cases that the data do not hold: z"):
+        validation_cases(str(tmp_path), val_ids=str(tmp_path / "ids.txt"))
+
+
+def test_missing_folder_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"absent' does not exist"):
+        training_cases(str(tmp_path / "absent"))
+
+
+def test_empty_folder_says_which_layouts_work(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"it is empty. What works: 'images/' with 'masks/'"):
+        training_cases(str(tmp_path))
+
+
+def test_folder_of_another_layout_says_what_it_holds(tmp_path):
+    touch(tmp_path, "pictures/a.png")
+    with pytest.raises(FileNotFoundError, match=r"it holds pictures/. What works"):
+        training_cases(str(tmp_path))
+
+
+def test_empty_images_folder_says_which_files_are_readable(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "masks").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"no image in the folders of .*; readable are .nii.gz"):
+        training_cases(str(tmp_path))
+
+
+def test_images_without_a_mask_folder_are_refused(tmp_path):
+    touch(tmp_path, "images/a.png")
+    with pytest.raises(ValueError, match=r"needs 'masks/' or 'labels/' beside 'images/' and has neither"):
+        training_cases(str(tmp_path))
+
+
+def test_unpaired_files_are_named(tmp_path):
+    touch(tmp_path, "images/a.png", "images/b.png", "masks/a.png", "masks/c.png")
+    with pytest.raises(ValueError, match=r"images/b.png has no mask in masks/; masks/c.png has no image in images/"):
+        training_cases(str(tmp_path))
+
+
+def test_at_most_ten_unpaired_files_are_named(tmp_path):
+    touch(tmp_path, "images/a.png", "masks/a.png", *(f"images/u{number:02d}.png" for number in range(13)))
+    with pytest.raises(ValueError, match=r"u09.png has no mask in masks/ and 3 more"):
+        training_cases(str(tmp_path))
+
+
+def test_two_images_of_one_name_are_refused(tmp_path):
+    touch(tmp_path, "images/a.png", "images/a.jpg", "masks/a.png")
+    with pytest.raises(ValueError, match=r"holds a.jpg and a.png: one name, two files"):
+        training_cases(str(tmp_path))
+
+
+def test_folders_below_images_are_refused_not_ignored(tmp_path):
+    touch(tmp_path, "images/a.png", "masks/a.png", "images/seq1/b.png")
+    with pytest.raises(ValueError, match=r"images/seq1/ is a folder: .* use a data list"):
+        training_cases(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("file_name", "content", "message"),
+    [
+        ("l.csv", "picture,label\na.png,m.png\n", "has no column image; its header is 'picture,label'"),
+        ("l.csv", "image,label,split\na.png,m.png,holdout\n", "has the split 'holdout'; what works: train, val, test"),
+        ("l.csv", "image,label,split\na.png,m.png,train\nb.png,m.png,\n", "'split' is given for 1 of 2 cases"),
+        ("l.csv", "image,label\na.png,\n", "gives no label for case 1"),
+        (
+            "l.csv",
+            "image,label,patient,sequence\na.png,m.png,1,2\n",
+            r"several columns to group by \(patient, sequence\)",
+        ),
+        ("l.csv", "image,label\n", "names no case"),
+        ("l.csv", "image,label\na.png,m.png\na.png,m.png\n", "the list names a twice"),
+        ("l.json", "{", "cannot be read: "),
+        ("l.json", "3", "must hold a list of cases"),
+        ("l.json", '[{"image": ["a.png"], "label": "m.png"}]', "has a case whose 'image' is no path"),
+        ("l.json", '["a.png"]', "each case must look like"),
+        ("l.txt", "a.png", "list that ends in .csv or .json"),
+    ],
+)
+def test_a_data_list_that_cannot_be_understood_says_why(tmp_path, file_name, content, message):
+    touch(tmp_path, "a.png", "b.png", "m.png")
+    (tmp_path / file_name).write_text(content)
+    with pytest.raises(ValueError, match=message):
+        training_cases(str(tmp_path / file_name))
+
+
+def test_a_data_list_that_names_a_missing_file_says_which(tmp_path):
+    touch(tmp_path, "a.png")
+    (tmp_path / "l.csv").write_text("image,label\na.png,m.png\n")
+    with pytest.raises(FileNotFoundError, match=r"case 1 of the data list 'l.csv' names 'm.png', which does not exist"):
+        training_cases(str(tmp_path / "l.csv"))
+
+
+def test_one_case_cannot_be_split(tmp_path):
+    touch(tmp_path, "images/a.png", "masks/a.png")
+    with pytest.raises(ValueError, match=r"one case cannot be split into training and validation"):
+        training_cases(str(tmp_path))
+    assert names(training_cases(str(tmp_path), val_fraction=0.0)) == ["a"]
+    with pytest.raises(ValueError, match=r"leaves no validation case of 1: check its split, val_fraction \(now 0.0\)"):
+        validation_cases(str(tmp_path), val_fraction=0.0)
+
+
+def test_a_limit_below_one_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"limit must be at least 1, or null for all cases, got 0"):
+        training_cases(str(tmp_path), limit=0)
+
+
+def test_cases_load_with_monai(tmp_path):
+    from monai.transforms import LoadImaged
+
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+        for name in "ab":
+            Image.fromarray(np.zeros((4, 6), np.uint8)).save(tmp_path / folder / f"{name}.png")
+    case = training_cases(str(tmp_path), val_fraction=0.5)[0]
+    assert LoadImaged(keys=["image", "label"])(case)["image"].shape == (6, 4)

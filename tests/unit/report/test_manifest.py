@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from banet_monai.report import RunReport
+
+
+def manifest(folder: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    return content
+
+
+def records(root: Path) -> list[dict[str, Any]]:
+    series = [str(root / "ct" / f"{index}.dcm") for index in range(3)]
+    return [{"image": str(root / "a.png"), "name": "a"}, {"image": series, "name": "ct"}]
+
+
+def test_every_file_found_has_its_fate(tmp_path: Path) -> None:
+    report = RunReport(
+        tmp_path / "out", input_root=tmp_path, records=records(tmp_path), skipped=[("notes.txt", "not an image format")]
+    )
+    report.done("a", tmp_path / "out" / "a_mask.png")
+    report.done("ct", tmp_path / "out" / "ct_mask.nii.gz")
+    report.finish()
+    assert manifest(tmp_path / "out")["files"] == [
+        {"path": "a.png", "fate": "result", "result": "a_mask.png"},
+        {"path": "ct", "fate": "result", "result": "ct_mask.nii.gz"},
+        {"path": "ct/0.dcm", "fate": "part of case", "case": "ct"},
+        {"path": "ct/1.dcm", "fate": "part of case", "case": "ct"},
+        {"path": "ct/2.dcm", "fate": "part of case", "case": "ct"},
+        {"path": "notes.txt", "fate": "skipped", "reason": "not an image format"},
+    ]
+
+
+def test_what_find_inputs_returns_can_be_given_as_it_is(tmp_path: Path) -> None:
+    from banet_monai.data.inputs import find_inputs
+
+    (tmp_path / "sub").mkdir()
+    for name in ("a.png", "sub/b.jpg", "notes.txt"):
+        (tmp_path / name).write_bytes(b"x")
+    report = RunReport(tmp_path / "out", inputs=find_inputs(tmp_path, exclude=tmp_path / "out"))
+    report.done("a", tmp_path / "out" / "a_mask.png")
+    report.done("sub/b", tmp_path / "out" / "sub" / "b_mask.png")
+    report.finish()
+    fates = {entry["path"]: entry["fate"] for entry in manifest(tmp_path / "out")["files"]}
+    assert fates == {"a.png": "result", "sub/b.jpg": "result", "notes.txt": "skipped"}
+
+
+def test_a_failed_case_is_in_the_manifest_and_ends_the_run_with_an_error(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    report = RunReport(tmp_path / "out", input_root=tmp_path, records=records(tmp_path))
+    report.done("ct", tmp_path / "out" / "ct_mask.nii.gz")
+    report.failed("a", "a.png is empty (0 bytes)")
+    with (
+        caplog.at_level(logging.INFO),
+        pytest.raises(RuntimeError, match=r"^1 of 2 cases failed: a: a\.png is empty \(0 bytes\)$"),
+    ):
+        report.finish()
+    assert "1 done, 0 skipped, 1 failed." in caplog.text
+    content = manifest(tmp_path / "out")
+    assert content["files"][0] == {"path": "a.png", "fate": "failed", "reason": "a.png is empty (0 bytes)"}
+    assert content["counts"] == {"done": 1, "skipped": 0, "failed": 1}
+
+
+def test_a_case_that_nobody_reported_on_counts_as_failed(tmp_path: Path) -> None:
+    report = RunReport(tmp_path, records=[{"image": "a.png", "name": "a"}])
+    with pytest.raises(RuntimeError, match="1 of 1 cases failed: a: it was not processed"):
+        report.finish()
+
+
+def test_the_manifest_names_versions_device_weights_and_times(tmp_path: Path) -> None:
+    (tmp_path / "model.pt").write_bytes(b"abc")
+    RunReport(tmp_path / "out", weights=tmp_path / "model.pt", device="cpu").finish()
+    content = manifest(tmp_path / "out")
+    assert content["notice"] == "For research use, not a medical device."
+    assert set(content["versions"]) == {"banet_monai", "monai", "torch", "python"}
+    assert content["device"] == "cpu"
+    # SHA-256 of "abc": FIPS 180-2, appendix B.1
+    digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert content["weights"] == {"file": "model.pt", "sha256": digest}
+    assert content["started"] <= content["ended"]
+
+
+def test_no_absolute_path_gets_into_the_manifest(tmp_path: Path) -> None:
+    report = RunReport(
+        tmp_path / "out",
+        input_root=tmp_path,
+        records=records(tmp_path),
+        skipped=[("b.txt", f"cannot open {tmp_path}/b.txt")],
+        weights=tmp_path / "model.pt",
+    )
+    report.failed("a", f"cannot write {tmp_path / 'out' / 'a_mask.png'}: disk full")
+    report.failed("ct", f"no slice in {tmp_path}")
+    with pytest.raises(RuntimeError, match="2 of 2 cases failed") as caught:
+        report.finish()
+    assert str(tmp_path) not in (tmp_path / "out" / "manifest.json").read_text()
+    assert str(tmp_path) not in str(caught.value)
+    assert "a_mask.png: disk full" in str(caught.value)
+
+
+def test_inputs_outside_the_root_are_named_by_their_file_name(tmp_path: Path) -> None:
+    report = RunReport(tmp_path / "out", input_root=tmp_path / "in", records=records(tmp_path / "elsewhere"))
+    assert report.files["a"] == ["a.png"]
+
+
+def test_two_inputs_of_one_name_are_refused(tmp_path: Path) -> None:
+    twice = [{"image": "a.png", "name": "a"}, {"image": "a.jpg", "name": "a"}]
+    with pytest.raises(ValueError, match="two inputs have the name 'a'"):
+        RunReport(tmp_path, records=twice)
+
+
+def test_writing_leaves_only_the_manifest(tmp_path: Path) -> None:
+    RunReport(tmp_path / "out").finish()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["manifest.json"]

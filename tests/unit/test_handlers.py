@@ -1,0 +1,229 @@
+import math
+import random
+
+import numpy as np
+import pytest
+import torch
+from ignite.engine import Engine, Events
+from monai.data import Dataset
+from monai.transforms import RandFlip
+
+from banet_monai.handlers import (
+    EarlyStop,
+    EpochSeeder,
+    EventWriter,
+    FirstValidation,
+    OverlayWriter,
+    TrainingState,
+    WeightAveraging,
+    begin_run,
+    join_processes,
+    warmup_poly,
+)
+
+
+class Validator:
+    """Stands in for a MONAI evaluator: gives the listed key metrics one after the other."""
+
+    def __init__(self, values):
+        self.values = list(values)
+        self.epochs = []
+        self.state = type("State", (), {"best_metric": -1.0, "best_metric_epoch": -1, "key_metric_name": "val_ja"})()
+
+    def run(self, epoch):
+        self.epochs.append(epoch)
+        value = self.values.pop(0)
+        self.state.metrics = {"val_ja": value}
+        if value > self.state.best_metric:
+            self.state.best_metric, self.state.best_metric_epoch = value, epoch
+
+
+def sgd(value=0.0, rate=1.0):
+    weight = torch.nn.Parameter(torch.tensor([value]))
+    return weight, torch.optim.SGD([weight], lr=rate)
+
+
+def test_learning_rate_warms_up_in_a_line_and_falls_to_its_final_fraction():
+    _, optimizer = sgd(rate=2.0)
+    schedule = warmup_poly(optimizer, max_epochs=3, epoch_length=4, warmup_epochs=1, power=1.0, final_fraction=0.0)
+    rates = []
+    for _ in range(12):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    np.testing.assert_allclose(rates[:4], [0.4, 0.8, 1.2, 1.6])
+    np.testing.assert_allclose(rates[4:], [2 * (1 - step / 8) for step in range(8)])
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.0)
+
+
+def test_a_schedule_without_steps_is_refused():
+    with pytest.raises(ValueError, match=r"nothing to schedule: 0 epochs of 4 steps"):
+        warmup_poly(sgd()[1], max_epochs=0, epoch_length=4)
+
+
+def test_every_generator_depends_on_the_epoch_alone():
+    dataset = Dataset([0], RandFlip(prob=0.5))
+    seeder = EpochSeeder(7, dataset)
+
+    def draw(epoch):
+        engine = Engine(lambda engine, batch: None)
+        engine.state.epoch = epoch
+        seeder(engine)
+        return random.random(), np.random.rand(), torch.rand(1).item(), dataset.transform.R.rand()  # noqa: NPY002
+
+    first, second = draw(2), draw(3)
+    assert draw(2) == first
+    assert all(a != b for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize(("decay", "kept"), [(0.9, 2 / 11), (0.1, 0.1)])
+def test_averaged_weight_follows_by_the_stated_share(decay, kept):
+    network = torch.nn.Linear(1, 1, bias=False)
+    averaging = WeightAveraging(network, decay=decay)
+    with torch.no_grad():
+        network.weight.fill_(1.0)
+    averaging.begin()
+    averaging.update()  # the first update takes the weights over
+    with torch.no_grad():
+        network.weight.fill_(2.0)
+    averaging.update()
+    assert averaging.network.weight.item() == pytest.approx(kept * 1.0 + (1 - kept) * 2.0)
+
+
+def test_without_decay_the_network_itself_is_evaluated():
+    network = torch.nn.Linear(1, 1)
+    averaging = WeightAveraging(network, decay=0.0)
+    averaging.update()
+    assert averaging.network is network
+    assert averaging.state_dict() == {}
+
+
+def test_a_state_without_average_does_not_fit_a_run_with_one():
+    with pytest.raises(ValueError, match=r"give the same 'ema_decay'"):
+        WeightAveraging(torch.nn.Linear(1, 1), decay=0.5).load_state_dict({})
+
+
+@pytest.mark.parametrize("decay", [-0.1, 1.0, math.nan])
+def test_decay_outside_its_range_is_refused(decay):
+    with pytest.raises(ValueError, match=r"decay must be in \[0, 1\)"):
+        WeightAveraging(torch.nn.Linear(1, 1), decay=decay)
+
+
+def test_a_new_run_is_validated_once_before_its_first_step():
+    validator = Validator([0.25])
+    order = []
+    engine = Engine(lambda engine, batch: order.append(len(validator.epochs)))
+    FirstValidation(validator).attach(engine)
+    engine.run([0, 1], max_epochs=2)
+    assert validator.epochs == [1]
+    assert order[0] == 1
+    assert engine.state.first_metric == 0.25
+    assert validator.state.best_metric_epoch == 0
+
+
+def test_training_ends_when_the_metric_has_not_risen_for_the_patience():
+    validator = Validator([0.5, 0.6, 0.6, 0.6, 0.7, 0.8])
+    engine = Engine(lambda engine, batch: None)
+    engine.add_event_handler(Events.EPOCH_COMPLETED, lambda engine: validator.run(engine.state.epoch))
+    EarlyStop(validator, patience=2).attach(engine)
+    engine.run([0], max_epochs=6)
+    assert engine.state.epoch == 4
+
+
+def run(path, epochs, resume):
+    """Minimise (w - 3)^2 with momentum and noise; return the weight."""
+    weight, optimizer = sgd()
+    optimizer = torch.optim.SGD([weight], lr=0.1, momentum=0.9)
+    holder = torch.nn.Module()
+    holder.weight = weight
+
+    def step(engine, batch):
+        optimizer.zero_grad()
+        loss = ((weight - 3 - 0.1 * torch.randn(1)) ** 2).sum()
+        loss.backward()
+        optimizer.step()
+
+    engine = Engine(step)
+    EpochSeeder(5).attach(engine)
+    TrainingState(str(path), {"network": holder, "optimizer": optimizer}, resume=resume).attach(engine)
+    engine.run([0, 1, 2], max_epochs=epochs)
+    return weight.item()
+
+
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tmp_path):
+    whole = run(tmp_path / "whole.pt", 4, resume=False)
+    run(tmp_path / "parts.pt", 2, resume=False)
+    assert run(tmp_path / "parts.pt", 4, resume=True) == whole
+
+
+def test_a_state_of_another_network_is_refused_by_name(tmp_path):
+    path = tmp_path / "state.pt"
+    run(path, 1, resume=False)
+    engine = Engine(lambda engine, batch: None)
+    parts = {"network": torch.nn.Linear(2, 2), "optimizer": sgd()[1]}
+    TrainingState(str(path), parts, resume=True).attach(engine)
+    with pytest.raises(ValueError, match=r"does not fit this configuration in 'network'"):
+        engine.run([0], max_epochs=2)
+
+
+def test_a_state_with_other_parts_is_refused(tmp_path):
+    path = tmp_path / "state.pt"
+    run(path, 1, resume=False)
+    engine = Engine(lambda engine, batch: None)
+    TrainingState(str(path), {"network": torch.nn.Linear(1, 1)}, resume=True).attach(engine)
+    with pytest.raises(ValueError, match=r"another configuration: \['optimizer'\] differ"):
+        engine.run([0], max_epochs=2)
+
+
+def test_results_of_an_earlier_run_move_aside(tmp_path):
+    folder = tmp_path / "run"
+    begin_run(str(folder))
+    (folder / "model.pt").write_text("first")
+    begin_run(str(folder))
+    assert list(folder.iterdir()) == []
+    assert (tmp_path / "run-1" / "model.pt").read_text() == "first"
+
+
+def test_a_resumed_run_keeps_its_folder(tmp_path):
+    (tmp_path / "state.pt").write_text("kept")
+    begin_run(str(tmp_path), resume=True)
+    assert (tmp_path / "state.pt").read_text() == "kept"
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=r"cannot write to folder .*file/run"):
+        begin_run(str(tmp_path / "file" / "run"))
+
+
+def test_a_run_has_one_event_file_for_curves_and_pictures(tmp_path):
+    writer = EventWriter(str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+    writer.add_scalar("loss", 0.5, 1)
+    writer.add_image("sheet", np.zeros((4, 6, 3), np.uint8), 1)
+    writer.close()
+    (file,) = tmp_path.iterdir()
+    assert b"loss" in file.read_bytes()
+    assert b"sheet" in file.read_bytes()
+
+
+def test_joining_processes_needs_torchrun(monkeypatch):
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    with pytest.raises(RuntimeError, match=r"torchrun --standalone"):
+        join_processes()
+
+
+def test_overlays_show_the_first_cases_of_a_validation():
+    shown = []
+
+    class Writer:
+        def add_image(self, tag, image, global_step):
+            shown.append((image.shape, global_step))
+
+    mask = torch.zeros(1, 12, 8)
+    mask[:, 2:6, 2:6] = 1
+    case = {"image": torch.rand(3, 12, 8), "label": mask, "pred": mask}
+    engine = Engine(lambda engine, batch: [case])
+    OverlayWriter(Writer(), 2).attach(engine)
+    engine.run([0, 1, 2], max_epochs=2)
+    assert shown == [((256, 516, 3), 1), ((256, 516, 3), 2)]

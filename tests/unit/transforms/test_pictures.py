@@ -1,0 +1,236 @@
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from monai.data import PILReader
+from numpy.typing import NDArray
+from PIL import Image
+
+from banet_monai.transforms import PictureReader
+
+RNG = np.random.default_rng(0)
+GREY8 = RNG.integers(0, 256, (5, 7), dtype=np.uint8)
+RGB8 = RNG.integers(0, 256, (5, 7, 3), dtype=np.uint8)
+GREY16 = RNG.integers(0, 65536, (5, 7), dtype=np.uint16)
+RGB16 = RNG.integers(0, 65536, (5, 7, 3), dtype=np.uint16)
+RGBA16 = RNG.integers(0, 65536, (5, 7, 4), dtype=np.uint16)
+
+
+def read(path: Path, **options: Any) -> tuple[NDArray[Any], dict[str, Any]]:
+    reader = PictureReader(**options)
+    return reader.get_data(reader.read(path))
+
+
+def as_rows(array: NDArray[Any]) -> NDArray[Any]:
+    """(x, y, ...) as MONAI holds a picture -> (row, column, ...) as it is drawn."""
+    return np.swapaxes(array, 0, 1)
+
+
+def write_png16(path: Path, rows: NDArray[np.uint16], color_type: int) -> None:
+    """A 16-bit PNG (PNG specification, sections 4 and 11), which PIL cannot write in colour."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(kind + content))
+        return struct.pack(">I", len(content)) + kind + content + check
+
+    size = struct.pack(">IIBBBBB", rows.shape[1], rows.shape[0], 16, color_type, 0, 0, 0)
+    lines = b"".join(b"\0" + row.astype(">u2").tobytes() for row in rows)
+    content = chunk(b"IHDR", size) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + content)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".bmp"])
+@pytest.mark.parametrize("rows", [GREY8, RGB8], ids=["grey", "rgb"])
+def test_8_bit_pictures_come_as_stored(tmp_path: Path, suffix: str, rows: NDArray[np.uint8]) -> None:
+    Image.fromarray(rows).save(tmp_path / f"a{suffix}")
+    array, meta = read(tmp_path / f"a{suffix}")
+    np.testing.assert_array_equal(as_rows(array), rows)
+    assert meta["bits"] == 8
+    assert meta["value_range"] == (0.0, 255.0)
+    assert meta["spacing_unit"] == "px"
+
+
+def test_axes_are_those_of_monais_own_reader(tmp_path: Path) -> None:
+    Image.fromarray(RGB8).save(tmp_path / "a.png")
+    stock = PILReader()
+    expected, expected_meta = stock.get_data(stock.read(tmp_path / "a.png"))
+    array, meta = read(tmp_path / "a.png")
+    np.testing.assert_array_equal(array, expected)
+    np.testing.assert_array_equal(meta["spatial_shape"], expected_meta["spatial_shape"])
+    assert meta["original_channel_dim"] == expected_meta["original_channel_dim"] == -1
+
+
+def test_jpeg_is_read_close_to_what_was_saved(tmp_path: Path) -> None:
+    rows = np.full((16, 16, 3), (200, 100, 50), dtype=np.uint8)
+    Image.fromarray(rows).save(tmp_path / "a.jpg", quality=95)
+    array, meta = read(tmp_path / "a.jpg")
+    assert np.abs(as_rows(array).astype(int) - rows).max() <= 3
+    assert meta["value_range"] == (0.0, 255.0)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_16_bit_grey_is_exact(tmp_path: Path, suffix: str) -> None:
+    Image.fromarray(GREY16).save(tmp_path / f"a{suffix}")
+    array, meta = read(tmp_path / f"a{suffix}")
+    np.testing.assert_array_equal(as_rows(array), GREY16)
+    assert (meta["bits"], meta["value_range"]) == (16, (0.0, 65535.0))
+
+
+@pytest.mark.parametrize(("rows", "color_type"), [(RGB16, 2), (RGBA16, 6)], ids=["rgb", "rgba"])
+def test_16_bit_colour_png_is_exact(tmp_path: Path, rows: NDArray[np.uint16], color_type: int) -> None:
+    write_png16(tmp_path / "a.png", rows, color_type)
+    array, meta = read(tmp_path / "a.png")
+    np.testing.assert_array_equal(as_rows(array), rows[..., :3])
+    assert (meta["bits"], meta["value_range"]) == (16, (0.0, 65535.0))
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("rows", [RGB16, RGBA16], ids=["rgb", "rgba"])
+def test_16_bit_colour_tiff_is_exact(
+    tmp_path: Path, rows: NDArray[np.uint16], compression: str | None, byteorder: Any
+) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, rows, photometric="rgb", compression=compression, byteorder=byteorder)
+    array, meta = read(path)
+    np.testing.assert_array_equal(as_rows(array), rows[..., :3])
+    assert meta["bits"] == 16
+
+
+def test_16_bit_colour_in_separate_planes_is_refused_rather_than_cut_to_8_bits(tmp_path: Path) -> None:
+    planes = np.moveaxis(RGB16, -1, 0)
+    tifffile.imwrite(tmp_path / "a.tif", planes, photometric="rgb", planarconfig="separate")
+    with pytest.raises(ValueError, match=r"'a\.tif' stores 16-bit colour .* interleaved RGB"):
+        read(tmp_path / "a.tif")
+
+
+def test_16_bit_grey_with_alpha_is_refused_rather_than_cut_to_8_bits(tmp_path: Path) -> None:
+    write_png16(tmp_path / "a.png", RGB16[..., :2], 4)
+    with pytest.raises(ValueError, match="16-bit grey without alpha"):
+        read(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int16, np.int32])
+def test_float_and_signed_tiff_have_an_unknown_range(tmp_path: Path, dtype: type) -> None:
+    rows = (GREY8.astype(np.int32) - 100).astype(dtype)
+    tifffile.imwrite(tmp_path / "a.tif", rows)
+    array, meta = read(tmp_path / "a.tif")
+    np.testing.assert_array_equal(as_rows(array), rows)
+    assert np.isnan(meta["value_range"]).all()
+
+
+def test_alpha_is_dropped_not_blended(tmp_path: Path) -> None:
+    rgba = np.dstack([RGB8, np.zeros((5, 7), dtype=np.uint8)])
+    Image.fromarray(rgba).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(as_rows(read(tmp_path / "a.png")[0]), RGB8)
+    Image.fromarray(np.dstack([GREY8, GREY8 // 2])).save(tmp_path / "la.png")
+    np.testing.assert_array_equal(as_rows(read(tmp_path / "la.png")[0]), GREY8)
+
+
+def test_cmyk_becomes_rgb(tmp_path: Path) -> None:
+    Image.new("CMYK", (4, 3), (0, 255, 255, 0)).save(tmp_path / "a.tif")
+    array, _ = read(tmp_path / "a.tif")
+    assert array.shape == (4, 3, 3)
+    assert array[0, 0].tolist() == [255, 0, 0]
+
+
+def test_a_palette_picture_gives_colours_and_a_palette_mask_its_indices(tmp_path: Path) -> None:
+    indices = np.array([[0, 1, 2], [2, 1, 0]], dtype=np.uint8)
+    picture = Image.fromarray(indices)
+    picture.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90])
+    picture.save(tmp_path / "a.png")
+    colours = np.array([[10, 20, 30], [40, 50, 60], [70, 80, 90]])
+    np.testing.assert_array_equal(as_rows(read(tmp_path / "a.png")[0]), colours[indices])
+    np.testing.assert_array_equal(as_rows(read(tmp_path / "a.png", keep_palette=True)[0]), indices)
+
+
+def test_one_bit_is_0_and_255_for_a_picture_and_0_and_1_for_a_mask(tmp_path: Path) -> None:
+    bits = GREY8 > 127
+    Image.fromarray(bits).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(as_rows(read(tmp_path / "a.png")[0]), bits * 255)
+    np.testing.assert_array_equal(as_rows(read(tmp_path / "a.png", keep_palette=True)[0]), bits)
+
+
+def test_the_exif_orientation_leaves_the_pixel_grid_as_stored(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees
+    Image.fromarray(RGB8).save(tmp_path / "a.png", exif=exif)
+    np.testing.assert_array_equal(as_rows(read(tmp_path / "a.png")[0]), RGB8)
+
+
+def test_a_tiff_of_several_pages_is_refused_but_thumbnails_are_not(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "stack.tif", np.stack([GREY8, GREY8]), photometric="minisblack")
+    with pytest.raises(ValueError, match=r"'stack\.tif' has 2 pages"):
+        read(tmp_path / "stack.tif")
+    with tifffile.TiffWriter(tmp_path / "pyramid.tif") as writer:
+        writer.write(GREY8, photometric="minisblack")
+        writer.write(GREY8[::2, ::2], photometric="minisblack", subfiletype=1)
+    np.testing.assert_array_equal(as_rows(read(tmp_path / "pyramid.tif")[0]), GREY8)
+
+
+def broken(folder: Path, kind: str) -> Path:
+    noise = RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    path = folder / f"{kind}.png"
+    if kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "text":
+        path.write_text("hello")
+    elif kind == "pixel":
+        Image.new("RGB", (1, 1)).save(path)
+    elif kind == "nan":
+        path = folder / "nan.tif"
+        tifffile.imwrite(path, np.full((4, 4), np.nan, dtype=np.float32))
+    else:
+        path = folder / kind
+        Image.fromarray(noise).save(path)
+        content = path.read_bytes()
+        if kind == "flipped.png":
+            middle = len(content) // 2
+            path.write_bytes(content[:middle] + b"\xff" * 8 + content[middle + 8 :])
+        else:
+            path.write_bytes(content[: len(content) // 2])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("empty", r"^'empty\.png' is empty \(0 bytes\)"),
+        ("text", r"^'text\.png' is no picture that PIL knows; PNG, JPEG, TIFF and BMP work"),
+        ("pixel", r"^'pixel\.png' is 1x1 pixels; at least 2x2"),
+        ("nan", r"^'nan\.tif' holds NaN"),
+        ("cut.png", r"^'cut\.png' is truncated or corrupt"),
+        ("cut.jpg", r"^'cut\.jpg' is truncated or corrupt"),
+        ("cut.bmp", r"^'cut\.bmp' is truncated or corrupt"),
+        ("flipped.png", r"^'flipped\.png' is truncated or corrupt"),
+    ],
+)
+def test_a_bad_file_is_named_with_what_is_wrong_and_without_its_folder(tmp_path: Path, kind: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        read(broken(tmp_path, kind))
+    assert str(tmp_path) not in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"there is no file 'a\.png'"):
+        read(tmp_path / "a.png")
+
+
+def test_pils_limit_against_decompression_bombs_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.fromarray(RGB8).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    with pytest.raises(ValueError, match=r"more than 20 pixels.*cut it into tiles"):
+        read(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)  # between the warning and the error: read in silence
+    assert read(tmp_path / "a.png")[0].shape == (7, 5, 3)
+
+
+def test_two_pictures_are_not_stacked(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="pictures are read one at a time, got 2"):
+        PictureReader().read([tmp_path / "a.png", tmp_path / "b.png"])
