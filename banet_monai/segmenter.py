@@ -112,7 +112,7 @@ class Segmenter:
             ValueError: naming the file, when it cannot be read or does not fit the network.
         """
         source = [str(file) for file in image] if isinstance(image, (list, tuple)) else os.fspath(image)  # type: ignore[arg-type]
-        batch = list_data_collate([self.preprocessing({"image": source})])
+        batch = list_data_collate([self._prepared(source)])
         with torch.inference_mode():
             batch["pred"] = self.inferer(batch["image"].to(self.device), self.network)
         record = decollate_batch(batch)[0]
@@ -126,6 +126,20 @@ class Segmenter:
             image=record["image"].cpu(),
             labels=record["pred"].cpu(),
         )
+
+    def _prepared(self, source: str | list[str]) -> dict[str, Any]:
+        try:
+            prepared: dict[str, Any] = self.preprocessing({"image": source})
+        except RuntimeError as error:
+            raise _unwrapped(error) from None
+        return prepared
+
+
+def _unwrapped(error: BaseException) -> BaseException:
+    """What a transform raised, out of the RuntimeErrors that MONAI wraps around it."""
+    while isinstance(error, RuntimeError) and str(error).startswith("applying transform") and error.__cause__:
+        error = error.__cause__
+    return error
 
 
 def _bundle_beside_package() -> Path:

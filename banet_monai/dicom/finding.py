@@ -193,9 +193,15 @@ def group_headers(headers: Iterable[DicomHeader | Path]) -> DicomFindings:
 
 
 def _cases_of_series(members: Sequence[DicomHeader]) -> list[DicomCase]:
-    slices = [m for m in members if m.frames == 1 and (m.has_position or m.modality in VOLUME_MODALITIES)]
-    groups = [slices] if slices else []
-    groups += [[member] for member in members if member not in slices]
+    slices: list[DicomHeader] = []
+    singles: list[list[DicomHeader]] = []
+    for member in members:
+        is_slice = member.frames == 1 and (member.has_position or member.modality in VOLUME_MODALITIES)
+        if is_slice:
+            slices.append(member)
+        else:
+            singles.append([member])
+    groups = [slices, *singles] if slices else singles
     return [
         DicomCase(tuple(sorted(m.path for m in group)), group[0].modality, group[0].series_number) for group in groups
     ]

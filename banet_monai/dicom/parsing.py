@@ -162,10 +162,10 @@ def integer(dataset: Dataset, keyword: str, name: str, default: int) -> int:
 def in_threads(function: Callable[[T], R], items: Iterable[T], workers: int | None = None) -> list[R]:
     """``[function(item) for item in items]`` on several threads, in the order of ``items``; one item needs none."""
     items = list(items)
-    if len(items) <= 1:
+    workers = min(workers or min(MAX_WORKERS, os.cpu_count() or 1), len(items))
+    if workers <= 1:
         return [function(item) for item in items]
-    workers = workers or min(MAX_WORKERS, os.cpu_count() or 1)
-    with ThreadPoolExecutor(min(workers, len(items))) as pool:
+    with ThreadPoolExecutor(workers) as pool:
         return list(pool.map(function, items))
 
 

@@ -18,6 +18,7 @@ from banet_monai.report.overlays import contact_sheet, draw_outline, to_grey_lev
 __all__ = ["OverlayWriter", "outlined_pair"]
 
 TRUTH = (255, 255, 255)
+LINE = 2  # pixels of the working picture
 PREDICTION = (230, 159, 0)  # orange of Okabe and Ito: seen by colour-blind eyes beside white
 
 
@@ -36,8 +37,8 @@ def outlined_pair(image: torch.Tensor, label: torch.Tensor, pred: torch.Tensor) 
         index = int((label[0] > 0).sum(dim=(0, 1)).argmax())
         image, label, pred = image[..., index], label[..., index], pred[..., index]
     shown = to_grey_levels(image.float())
-    shown = draw_outline(shown, (label[0] > 0).numpy().T.astype(np.uint8), color=TRUTH)
-    return draw_outline(shown, (pred[0] > 0).numpy().T.astype(np.uint8), color=PREDICTION)
+    shown = draw_outline(shown, (label[0] > 0).numpy().T.astype(np.uint8), color=TRUTH, width=LINE)
+    return draw_outline(shown, (pred[0] > 0).numpy().T.astype(np.uint8), color=PREDICTION, width=LINE)
 
 
 class OverlayWriter:

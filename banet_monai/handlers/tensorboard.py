@@ -12,8 +12,6 @@ from banet_monai.handlers.processes import process_rank
 
 __all__ = ["EventWriter"]
 
-FLUSH_SECONDS = 30
-
 
 class EventWriter:
     """Writer of one TensorBoard event file; with several processes only that of rank 0 writes.
@@ -38,6 +36,11 @@ class EventWriter:
         if process_rank() == 0:
             self._opened().add_image(tag, image, global_step, dataformats="HWC")
 
+    def flush(self) -> None:
+        """Writes to the disk what was added."""
+        if self._writer is not None:
+            self._writer.flush()
+
     def close(self) -> None:
         """Writes what is left; the next entry would open a second file."""
         if self._writer is not None:
@@ -48,6 +51,6 @@ class EventWriter:
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter  # slow to import, and not needed for inference
 
-            self._writer = SummaryWriter(self.log_dir, flush_secs=FLUSH_SECONDS)
+            self._writer = SummaryWriter(self.log_dir)
             atexit.register(self.close)
         return self._writer

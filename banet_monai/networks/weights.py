@@ -11,6 +11,7 @@ import logging
 import os
 import pickle
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from urllib.error import URLError
@@ -77,7 +78,11 @@ def load_encoder_weights(network: nn.Module, source: str | Path) -> str:
     """
     inner = getattr(network, "encoder", None)
     encoder = inner if isinstance(inner, nn.Module) else network
-    name = str(encoder.name)
+    name = str(getattr(encoder, "name", type(encoder).__name__))
+    if name not in IMAGENET_URLS:
+        raise ValueError(
+            f"{name} is no encoder of build_encoder() and holds none; known are {', '.join(IMAGENET_URLS)}."
+        )
     state, origin = (_download(name), IMAGENET_URLS[name]) if source == "imagenet" else (_read(source), str(source))
 
     unused = next(prefixes for family, prefixes in _CLASSIFIER.items() if name.startswith(family))
@@ -171,7 +176,9 @@ def _read(path: str | Path) -> State:
     if file.stat().st_size == 0:
         raise ValueError(f"{file} is empty (0 bytes): copy or download it again.")
     try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of TorchScript archives, which are refused below
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if re.search(r"\bglobal\b|Unsupported class|unsafe", str(error), flags=re.IGNORECASE):
             raise ValueError(

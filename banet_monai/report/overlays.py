@@ -88,12 +88,13 @@ def to_grey_levels(image: torch.Tensor | NDArray[Any], *, bounds: tuple[float, f
 
     Args:
         image: ``(C, W, H)`` or ``(C, W, H, D)`` with one or three channels (of others the first is shown).
-        bounds: values shown as black and white. None: the percentiles 0.5 and 99.5.
+        bounds: values shown as black and white. None: the percentiles 0.5 and 99.5 of each channel.
     """
     values = np.asarray(image, dtype=np.float32)
     values = values if values.shape[0] == 3 else values[:1]
-    low, high = np.percentile(values, (0.5, 99.5)) if bounds is None else bounds
-    scaled = np.clip((values - low) / max(float(high - low), 1e-6), 0, 1) * 255
+    ends = [np.percentile(channel, (0.5, 99.5)) if bounds is None else bounds for channel in values]
+    low, high = np.asarray(ends, dtype=np.float32).T.reshape(2, -1, *[1] * (values.ndim - 1))
+    scaled = np.clip((values - low) / np.maximum(high - low, 1e-6), 0, 1) * 255
     turned = np.moveaxis(np.swapaxes(scaled, 1, 2), 0, -1)  # (C, W, H, ...) -> (H, W, ..., C)
     return np.repeat(np.rint(turned).astype(np.uint8), 3 // turned.shape[-1], axis=-1)
 

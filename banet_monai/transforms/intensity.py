@@ -106,7 +106,8 @@ class NormalizeImaged(MapTransform):
             raise ValueError(f"'{_file_name(image)}' holds NaN or infinite values; replace them before use.")
         values = self._fit_channels(self._to_unit(values, image), image)
         column = (-1, *[1] * (values.ndim - 1))
-        values = (values - torch.tensor(self.mean).view(column)) / torch.tensor(self.std).view(column)
+        mean, std = (torch.tensor(numbers, device=values.device).view(column) for numbers in (self.mean, self.std))
+        values = (values - mean) / std
         if not isinstance(image, MetaTensor):
             return values
         return MetaTensor(values, meta=image.meta, applied_operations=image.applied_operations)
@@ -150,7 +151,7 @@ class NormalizeImaged(MapTransform):
         if channels == 4 and self.in_channels in (1, 3) and self.intensity in ("rgb", "grey"):
             values, channels = values[:3], 3  # alpha
         if channels == 3 and self.intensity == "grey":
-            return torch.einsum("c,c...->...", torch.tensor(LUMINANCE), values)[None]
+            return torch.einsum("c,c...->...", torch.tensor(LUMINANCE, device=values.device), values)[None]
         if channels == self.in_channels:
             return values
         if channels == 1:
@@ -207,7 +208,7 @@ class MaskToIdsd(MapTransform):
                     f"mask '{name}' is {_size(mask)}, but its image '{_file_name(image)}' is {_size(image)}; "
                     "both need the same size in pixels."
                 )
-            array: NDArray[Any] = mask.as_tensor().numpy() if isinstance(mask, MetaTensor) else np.asarray(mask)
+            array: NDArray[Any] = mask.as_tensor().cpu().numpy() if isinstance(mask, MetaTensor) else np.asarray(mask)
             try:
                 ids = torch.from_numpy(np.ascontiguousarray(mask_ids(array, num_classes=self.num_classes)))
             except ValueError as error:

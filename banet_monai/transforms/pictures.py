@@ -203,8 +203,13 @@ def _decode_16_bit_colour(image: ImageFile.ImageFile, path: Path) -> NDArray[np.
                 "interleaved RGB, or as 16-bit grey without alpha."
             )
         lower = (_LOWER_BYTE[arguments[0]], *arguments[1:])
-        swapped.append(tile._replace(args=lower[0] if isinstance(tile[3], str) else lower))
+        swapped.append(_with_arguments(tile, lower[0] if isinstance(tile[3], str) else lower))
     upper = np.asarray(image)[..., :3].astype(np.uint16)
     with Image.open(path) as again:
         again.tile = swapped
         return (upper << 8) | np.asarray(again)[..., :3]
+
+
+def _with_arguments(tile: Any, arguments: Any) -> Any:
+    """PIL's description of a part of the file with other decoder arguments; a plain tuple before Pillow 11."""
+    return tile._replace(args=arguments) if hasattr(tile, "_replace") else (*tile[:3], arguments)

@@ -54,7 +54,7 @@ def test_pixel_data_stay_in_the_file_until_asked_for(tmp_path):
     dataset, _ = open_dataset(path)
     path.unlink()
     with pytest.raises(OSError, match="missing"):
-        dataset.PixelData
+        len(dataset.PixelData)
 
 
 @pytest.mark.parametrize(("value", "expected"), [(None, ()), ("", ()), ("3", (3.0,)), (["1", "2.5"], (1.0, 2.5))])

@@ -12,6 +12,8 @@ from monai.data import MetaTensor, decollate_batch, list_data_collate
 from monai.transforms import EnsureChannelFirstd, LoadImaged
 from numpy.typing import NDArray
 from PIL import Image
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from banet_monai.transforms import LoadCased
 
@@ -214,3 +216,52 @@ def test_a_batch_of_pictures_and_volumes_collates_and_comes_apart_again(tmp_path
     batch = list_data_collate([{"image": load(path)} for path in paths])
     kinds = [item["image"].meta["kind"] for item in decollate_batch(batch)]
     assert kinds == ["picture", "nifti"]
+
+
+def write_dicom_series(folder: Path) -> list[str]:
+    """Three CT slices of 2x3 pixels (PS3.3 A.3), 5 mm apart, the topmost first."""
+    folder.mkdir()
+    series, frame = generate_uid(), generate_uid()
+    paths = []
+    for index, height in enumerate((10.0, 5.0, 0.0)):
+        dataset = Dataset()
+        dataset.SOPClassUID, dataset.SOPInstanceUID = CTImageStorage, generate_uid()
+        dataset.StudyInstanceUID, dataset.SeriesInstanceUID, dataset.FrameOfReferenceUID = series, series, frame
+        dataset.Modality, dataset.PhotometricInterpretation, dataset.SamplesPerPixel = "CT", "MONOCHROME2", 1
+        dataset.Rows, dataset.Columns = 2, 3
+        dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 12, 11, 0
+        dataset.PixelSpacing, dataset.ImageOrientationPatient = [1, 1], [1, 0, 0, 0, 1, 0]
+        dataset.ImagePositionPatient = [0, 0, height]
+        dataset.RescaleSlope, dataset.RescaleIntercept = 1, -1024
+        dataset.PixelData = (np.arange(6, dtype=np.uint16) + 100 * int(height)).tobytes()
+        dataset.file_meta = FileMetaDataset()
+        dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+        dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+        dataset.preamble = b"\0" * 128
+        path = folder / f"{index}.dcm"
+        dataset.is_little_endian, dataset.is_implicit_VR = True, False  # what pydicom 2.4 asks for
+        dataset.save_as(path, write_like_original=False)
+        paths.append(str(path))
+    return paths
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:pydicom")
+@pytest.mark.filterwarnings("ignore:.*(write_like_original|is_little_endian|is_implicit_VR).*:DeprecationWarning")
+def test_the_files_of_a_dicom_series_and_their_folder_give_one_volume(tmp_path: Path) -> None:
+    paths = write_dicom_series(tmp_path / "ct")
+    for source in (paths, str(tmp_path / "ct")):
+        volume = load(source)
+        assert volume.shape == (1, 3, 2, 3)
+        assert volume.meta["kind"] == "dicom"
+        # column, row; slices from feet to head; stored values minus 1024
+        assert volume[0, 2, 1].tolist() == [5 - 1024, 505 - 1024, 1005 - 1024]
+        assert volume.meta["value_range"][0] == -1024
+        np.testing.assert_allclose(np.abs(volume.affine.numpy()), np.diag([1, 1, 5, 1]))
+
+
+@pytest.mark.filterwarnings("ignore:.*(write_like_original|is_little_endian|is_implicit_VR).*:DeprecationWarning")
+def test_one_dicom_file_is_a_picture_with_or_without_its_suffix(tmp_path: Path) -> None:
+    first = write_dicom_series(tmp_path / "ct")[0]
+    assert load(first).shape == (1, 3, 2)
+    assert load(str(Path(first).rename(tmp_path / "bare"))).meta["kind"] == "dicom"
