@@ -51,6 +51,13 @@ def constant_network(logit: float) -> BANet:
     return network
 
 
+class Payload:
+    """In a pickle, it makes the folder ``pwned`` when it is loaded."""
+
+    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+        return os.mkdir, ("pwned",)
+
+
 def command(clone: Path, words: Sequence[str], **options: object) -> tuple[list[str], dict[str, str]]:
     """Command line and environment of ``python -m <words> --<option> <value> ...``."""
     flags = [text for name, value in options.items() for text in (f"--{name.replace('__', '::')}", _as_text(value))]

@@ -11,6 +11,7 @@ import torch.distributed as dist
 from ignite.engine import Engine, Events
 from ignite.handlers import ProgressBar
 
+from banet_monai.flags import as_flag
 from banet_monai.handlers.processes import process_rank
 
 __all__ = ["EarlyStop", "FirstValidation", "Progress", "RunSummary", "begin_run", "output_loss"]
@@ -20,14 +21,14 @@ logger = logging.getLogger(__name__)
 FIRST_METRIC = "first_metric"  # attribute of the trainer's state
 
 
-def begin_run(output_dir: str, resume: bool = False) -> str:
+def begin_run(output_dir: str, resume: bool | str = False) -> str:
     """Make the folder of a run; results of an earlier run in it move aside to the next free ``<name>-<number>``.
 
     With several processes rank 0 does so and the others wait for it.
 
     Args:
         output_dir: folder of the run.
-        resume: keep what is there, because it will be taken up.
+        resume: keep what is there, because it will be taken up; "true" and "false" work too.
 
     Returns:
         ``output_dir``.
@@ -36,7 +37,7 @@ def begin_run(output_dir: str, resume: bool = False) -> str:
         OSError: when the folder cannot be written, naming it.
     """
     if process_rank() == 0:  # if this raises, torchrun ends the others, which wait below
-        _make_folder(Path(output_dir), resume=resume)
+        _make_folder(Path(output_dir), resume=as_flag(resume, "resume"))
     if dist.is_available() and dist.is_initialized():
         dist.barrier()
     return output_dir

@@ -14,6 +14,7 @@ from ignite.engine import Engine, Events
 from monai.data.utils import set_rnd
 from monai.handlers import CheckpointSaver
 
+from banet_monai.flags import as_flag
 from banet_monai.handlers.processes import process_rank
 
 __all__ = ["BestCheckpoint", "EpochSeeder", "TrainingState", "ValidatorState"]
@@ -81,13 +82,14 @@ class TrainingState:
     Args:
         path: file of the state, a tensor-only dictionary (loads with ``weights_only=True``).
         parts: objects with ``state_dict`` and ``load_state_dict`` by name: network, optimiser, schedule, averaging, …
-        resume: take up the state when the file exists; otherwise start anew and overwrite it.
+        resume: take up the state when the file exists; otherwise start anew and overwrite it. "true" and "false" work
+            too.
     """
 
-    def __init__(self, path: str, parts: Mapping[str, Any], resume: bool = False) -> None:
+    def __init__(self, path: str, parts: Mapping[str, Any], resume: bool | str = False) -> None:
         self.path = Path(path)
         self.parts = dict(parts)
-        self.resume = resume
+        self.resume = as_flag(resume, "resume")
 
     def attach(self, engine: Engine) -> None:
         """Registers for start and epoch end of ``engine``, the trainer; attach it last, after validation."""

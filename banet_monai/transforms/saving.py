@@ -17,6 +17,7 @@ from monai.transforms import MapTransform, SaveImaged
 from numpy.typing import NDArray
 from PIL import Image
 
+from banet_monai.flags import as_flag
 from banet_monai.report.overlays import PALETTE, overlay_picture, overlay_volume
 from banet_monai.transforms.grid import RestoreGridd
 from banet_monai.transforms.pictures import PictureReader
@@ -126,7 +127,7 @@ class SaveResultd(SaveImaged):
         keys: key of label ids ``(1, *spatial)`` on the image's own grid.
         output_dir: folder of the results.
         output_ext: ``"auto"`` (PNG for pictures, NIfTI for NIfTI and DICOM), ``".png"`` or ``".nii.gz"``.
-        overlay: also write ``<name>_overlay.png``, the outline on the image.
+        overlay: also write ``<name>_overlay.png``, the outline on the image; "true" and "false" work too.
         report: told about every case. None: errors are raised.
         num_classes: foreground classes. One: PNG values 0 and 255; several: an indexed-colour PNG of ids.
         image_key: key of the image, for overlays.
@@ -139,7 +140,7 @@ class SaveResultd(SaveImaged):
         output_dir: str | Path = "./",
         *,
         output_ext: str = "auto",
-        overlay: bool = False,
+        overlay: bool | str = False,
         report: CaseReport | None = None,
         num_classes: int = 1,
         image_key: str = "image",
@@ -150,7 +151,7 @@ class SaveResultd(SaveImaged):
             raise ValueError(f"output_ext must be one of {EXTENSIONS}, got '{output_ext}'.")
         self.output_dir = Path(output_dir)
         self.output_ext = output_ext
-        self.overlay = overlay
+        self.overlay = as_flag(overlay, "overlay")
         self.report = report
         self.num_classes = num_classes
         self.image_key = image_key

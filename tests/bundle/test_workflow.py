@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from monai.bundle import ConfigWorkflow
+from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.utils import set_determinism
 
 from banet_monai.data import make_demonstration_data
@@ -56,3 +56,22 @@ def test_label_ids_are_read_as_monai_label_reads_them():
     labels = {name.lower(): int(index) for index, name in output["channel_def"].items() if name.lower() != "background"}
     evaluation = json.loads((CONFIGS / "evaluate.json").read_text())
     assert labels == {name: number for number, name in enumerate(evaluation["class_names"], start=1)}
+
+
+@pytest.mark.parametrize("task", sorted(path.name for path in (CONFIGS.parent / "tasks").iterdir() if path.is_dir()))
+def test_every_part_of_a_task_can_be_built(workplace, task):
+    training = "network_def loss train::preprocessing train::inferer"
+    validation = "validate::preprocessing validate::inferer validate::postprocessing validate::key_metric"
+    parts = {
+        ("train",): f"{training} {validation}",
+        ("inference",): "network_def preprocessing inferer postprocessing",
+        ("inference", "evaluate"): "preprocessing handlers",
+    }
+    for names, ids in parts.items():
+        files = [CONFIGS / f"{name}.json" for name in names]
+        files += [path for name in names if (path := CONFIGS.parent / "tasks" / task / f"{name}.json").is_file()]
+        parser = ConfigParser(ConfigParser.load_config_files([str(file) for file in files]))
+        if names[0] == "inference":
+            parser["dataset_dir"] = "demo/inference" if len(names) == 1 else "demo"
+        for part in ids.split():
+            assert parser.get_parsed_content(part) is not None

@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.bundle_runs import infer, make_clone, random_network
+from tests.bundle_runs import Payload, infer, make_clone
 
 pytestmark = pytest.mark.slow
 
@@ -143,8 +143,8 @@ def test_a_data_list_names_its_results_and_paths(clone, tmp_path):
     assert sorted(fates(tmp_path / "out")) == ["more/two.jpg", "one.png"]
 
 
-def test_a_single_file_is_segmented_without_an_overlay_by_default(clone, tmp_path):
-    infer(clone, dataset_dir="demo/inference/skin_rgb.png", output_dir=tmp_path)
+def test_a_single_file_is_segmented_without_an_overlay_where_none_is_wanted(clone, tmp_path):
+    infer(clone, dataset_dir="demo/inference/skin_rgb.png", output_dir=tmp_path, overlay=False)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["manifest.json", "skin_rgb_mask.png"]
     assert list(fates(tmp_path)) == ["skin_rgb.png"]
 
@@ -152,7 +152,7 @@ def test_a_single_file_is_segmented_without_an_overlay_by_default(clone, tmp_pat
 BAD_FILES = {
     "empty.png": r"0 bytes|empty",
     "torn.jpg": r"truncated|corrupt",
-    "dot.png": r"1 x 1|\(1, 1\)|two pixels|single pixel",
+    "dot.png": r"1x1 pixels",
     "torn.nii.gz": r"truncated|corrupt",
     "holes.nii.gz": r"NaN",
     "time.nii.gz": r"last axis has 5",
@@ -221,49 +221,6 @@ def test_a_disk_without_room_fails_the_case_and_leaves_no_half_result(clone, tmp
     assert not list(tmp_path.rglob("*.part*"))
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"dataset_dir": "no/such/place"}, r"'no/such/place' does not exist"),
-        ({"dataset_dir": "bundle/configs/logging.conf"}, r"there is no image in 'bundle/configs/logging\.conf'"),
-        ({"checkpoint": "nowhere/model.pt"}, r"no weights file nowhere/model\.pt"),
-    ],
-    ids=["missing", "no image", "no weights"],
-)
-def test_wrong_options_are_refused(clone, tmp_path, options, message):
-    output = infer(clone, expect=1, **{"dataset_dir": "demo/inference/skin_rgb.png", "output_dir": tmp_path, **options})
-    assert re.search(message, output), output[-3000:]
-    assert not list(tmp_path.rglob("*_mask*"))
-
-
-def test_an_empty_folder_is_said(clone, tmp_path):
-    (tmp_path / "nothing").mkdir()
-    output = infer(clone, expect=1, dataset_dir=tmp_path / "nothing", output_dir=tmp_path / "out")
-    assert re.search(r"there is no image in '.*nothing'", output)
-
-
-def test_weights_of_another_architecture_are_refused(clone, tmp_path):
-    torch.save(random_network(width=32).state_dict(), tmp_path / "narrow.pt")
-    output = infer(
-        clone,
-        expect=1,
-        dataset_dir="demo/inference/skin_rgb.png",
-        output_dir=tmp_path / "out",
-        checkpoint=tmp_path / "narrow.pt",
-    )
-    assert re.search(r"narrow\.pt does not fit BANet, nothing was loaded: .*width=32", output)
-    assert not (tmp_path / "out").exists()
-
-
-class Payload:
-    """Unpickled, it would make the folder ``pwned``."""
-
-    def __reduce__(self):
-        import os
-
-        return os.mkdir, ("pwned",)
-
-
 def test_weights_that_would_run_code_are_refused(clone, tmp_path):
     torch.save({"model": Payload()}, tmp_path / "evil.pt")
     output = infer(
@@ -273,5 +230,6 @@ def test_weights_that_would_run_code_are_refused(clone, tmp_path):
         output_dir=tmp_path / "out",
         checkpoint=tmp_path / "evil.pt",
     )
+    assert not (tmp_path / "out").exists()
     assert re.search(r"evil\.pt holds Python objects that could run code", output)
     assert not (clone / "pwned").exists()

@@ -13,7 +13,6 @@ from banet_monai.handlers import (
     EpochSeeder,
     EventWriter,
     FirstValidation,
-    OverlayWriter,
     TrainingState,
     WeightAveraging,
     begin_run,
@@ -211,19 +210,3 @@ def test_joining_processes_needs_torchrun(monkeypatch):
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     with pytest.raises(RuntimeError, match=r"torchrun --standalone"):
         join_processes()
-
-
-def test_overlays_show_the_first_cases_of_a_validation():
-    shown = []
-
-    class Writer:
-        def add_image(self, tag, image, global_step):
-            shown.append((image.shape, global_step))
-
-    mask = torch.zeros(1, 12, 8)
-    mask[:, 2:6, 2:6] = 1
-    case = {"image": torch.rand(3, 12, 8), "label": mask, "pred": mask}
-    engine = Engine(lambda engine, batch: [case])
-    OverlayWriter(Writer(), 2).attach(engine)
-    engine.run([0, 1, 2], max_epochs=2)
-    assert shown == [((256, 516, 3), 1), ((256, 516, 3), 2)]
