@@ -89,7 +89,7 @@ class Segmenter:
             parser["device"] = f"$torch.device('{device}')"
 
         self.device: torch.device = parser.get_parsed_content("device")
-        self.network: torch.nn.Module = parser.get_parsed_content("network_def").to(self.device)
+        self.network: torch.nn.Module = parser.get_parsed_content("network")
         load_weights(self.network, Path(weights or parser.get_parsed_content("checkpoint")))
         self.network.eval()
         self.preprocessing: Compose = parser.get_parsed_content("preprocessing")

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from monai.networks.blocks import Convolution
 from torch import nn
 
-__all__ = ["LayerSpec", "box_average", "conv_norm_act", "fit_act", "fit_norm", "resize_linear"]
+__all__ = ["LayerSpec", "box_average", "conv_norm_act", "fit_act", "fit_norm", "on_device", "resize_linear"]
 
 LayerSpec = str | tuple[str, dict[str, Any]]
 """A MONAI layer: its name, or its name and a dictionary of its arguments."""
@@ -94,6 +94,22 @@ def conv_norm_act(
         bias=False,
     )
     return nn.Sequential(depthwise, mix)
+
+
+def on_device(network: nn.Module, device: torch.device | str) -> nn.Module:
+    """Move a network to a device in the memory order that its convolutions are fastest in: channels last.
+
+    Args:
+        network: changed in place; a 3D network gets ``torch.channels_last_3d``.
+        device: where to.
+
+    Returns:
+        ``network``.
+    """
+    ranks = {parameter.ndim for parameter in network.parameters()}
+    if 5 in ranks:
+        return network.to(device=device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    return network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def resize_linear(x: torch.Tensor, size: list[int]) -> torch.Tensor:

@@ -1,7 +1,8 @@
 import pytest
 import torch
+from torch import nn
 
-from banet_monai.networks.layers import box_average, conv_norm_act, fit_norm, resize_linear
+from banet_monai.networks.layers import box_average, conv_norm_act, fit_norm, on_device, resize_linear
 
 
 def test_box_average_counts_only_pixels_inside_the_map():
@@ -69,3 +70,12 @@ def test_conv_norm_act_keeps_the_spatial_size(spatial_dims, separable):
 def test_conv_norm_act_has_the_parameters_of_its_formula(separable, kernel_size, count):
     block = conv_norm_act(2, 4, 6, kernel_size=kernel_size, separable=separable)
     assert sum(parameter.numel() for parameter in block.parameters()) == count
+
+
+@pytest.mark.parametrize(("dims", "order"), [(2, torch.channels_last), (3, torch.channels_last_3d)])
+def test_on_device_orders_the_kernels_channels_last_and_keeps_their_values(dims, order):
+    network = nn.Sequential(nn.Conv2d(4, 6, 3) if dims == 2 else nn.Conv3d(4, 6, 3), nn.ReLU())
+    before = network[0].weight.detach().clone()
+    assert on_device(network, "cpu") is network
+    assert network[0].weight.is_contiguous(memory_format=order)
+    torch.testing.assert_close(network[0].weight.detach(), before, rtol=0, atol=0)

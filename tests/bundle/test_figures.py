@@ -1,0 +1,39 @@
+"""Every figure in the documents comes from a result file."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "docs" / "results"
+NAMES = ("ja", "dice", "sensitivity", "specificity", "accuracy", "boundary_iou", "hd95", "assd", "nsd")
+
+
+def overall(name):
+    return json.loads((RESULTS / f"{name}.json").read_text())["overall"]
+
+
+@pytest.mark.parametrize("document", ["bundle/docs/README.md", "docs/validation.md"])
+@pytest.mark.parametrize("metric", NAMES)
+def test_the_table_of_the_shipped_weights_is_the_one_that_was_measured(document, metric):
+    figures = overall("skin_lesion_validation")["metrics"][metric]
+    low, high = figures["interval"]
+    row = f"| {figures['mean']:.4f} | {low:.4f} to {high:.4f} | {figures['median']:.4f} |"
+    assert row in (ROOT / document).read_text()
+
+
+@pytest.mark.parametrize("task", ["polyp", "lung"])
+def test_the_rows_of_the_other_tasks_are_those_that_were_measured(task):
+    metrics = overall(f"{task}_validation")["metrics"]
+    low, high = metrics["ja"]["interval"]
+    row = next(
+        line for line in (ROOT / "docs" / "validation.md").read_text().splitlines() if line.startswith(f"| {task} |")
+    )
+    assert f"| {metrics['ja']['mean']:.3f} ({low:.3f} to {high:.3f}) | {metrics['dice']['mean']:.3f} |" in row
+
+
+def test_the_metadata_state_the_measured_figures():
+    stated = json.loads((ROOT / "bundle" / "configs" / "metadata.json").read_text())["eval_metrics"]
+    measured = overall("skin_lesion_validation")["metrics"]
+    assert stated == {f"validation_{name}": round(measured[name]["mean"], 4) for name in ("ja", "dice", "boundary_iou")}
