@@ -19,6 +19,7 @@ from monai.bundle import ConfigParser
 from torch.utils.flop_counter import FlopCounterMode
 
 from banet_monai.losses import BANetLoss
+from banet_monai.networks import on_device
 from benchmarks.machine import describe_machine
 
 __all__ = ["Job", "Result", "measure"]
@@ -64,8 +65,9 @@ def measure(job: Job) -> Result:
     device = torch.device(job.device)
     before = _resident_mib("VmRSS")
 
-    network = ConfigParser({"network": job.definition}).get_parsed_content("network").to(device)
+    network = on_device(ConfigParser({"network": job.definition}).get_parsed_content("network"), device)
     images = torch.rand(job.batch_size, 3, job.image_size, job.image_size, device=device)
+    images = images.to(memory_format=torch.channels_last)  # as the bundle runs; all networks alike
     flops = _count_flops(network, images[:1])
     step = _forward_step(network, images, job) if job.mode == "forward" else _training_step(network, images, job)
 

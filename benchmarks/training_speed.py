@@ -69,7 +69,7 @@ def time_training(parser: Any, steps: int) -> dict[str, float]:
         endless(parser.get_parsed_content("train::dataloader")),
     )
     network.train()
-    waiting, computing = [], []
+    waiting, computing, pictures = [], [], 0
     for step in range(steps + 2):
         start = time.perf_counter()
         batch = next(batches)
@@ -80,11 +80,12 @@ def time_training(parser: Any, steps: int) -> dict[str, float]:
         if step >= 2:
             waiting.append(loaded - start)
             computing.append(time.perf_counter() - loaded)
+            pictures += len(batch["image"])
     return {
         "waiting_s": statistics.median(waiting),
         "computing_s": statistics.median(computing),
         "waiting_share": sum(waiting) / (sum(waiting) + sum(computing)),
-        "pictures_per_s": len(waiting) * len(batch["image"]) / (sum(waiting) + sum(computing)),
+        "pictures_per_s": pictures / (sum(waiting) + sum(computing)),
     }
 
 
