@@ -7,8 +7,7 @@ ROOT = Path(__file__).resolve().parents[2]
 OPTIONAL = [
     "highdicom",
     "gdcm",
-    "openjpeg",
-    "libjpeg",
+    "pylibjpeg",
     "dicomweb_client",
     "onnx",
     "onnxruntime",
