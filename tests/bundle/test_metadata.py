@@ -36,8 +36,10 @@ def read_pins() -> dict[str, str]:
     for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines():
         text = line.partition("#")[0].strip()
         if text:
-            name, version = text.split("==")
-            pins[canonicalize_name(name)] = version
+            pin = Requirement(text)  # with a marker where only some Python versions need it
+            (exact,) = pin.specifier
+            assert exact.operator == "==", f"requirements.txt must pin exactly, got '{text}'"
+            pins[canonicalize_name(pin.name)] = exact.version
     return pins
 
 
