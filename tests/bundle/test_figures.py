@@ -33,6 +33,16 @@ def test_the_rows_of_the_other_tasks_are_those_that_were_measured(task):
     assert f"| {metrics['ja']['mean']:.3f} ({low:.3f} to {high:.3f}) | {metrics['dice']['mean']:.3f} |" in row
 
 
+def test_the_rows_of_the_hippocampus_are_those_that_were_measured():
+    classes = json.loads((RESULTS / "hippocampus_validation.json").read_text())["classes"]
+    assert len(classes) == 2
+    for name, part in classes.items():
+        dice, ja = part["metrics"]["dice"], part["metrics"]["ja"]
+        low, high = dice["interval"]
+        row = f"| {name} | {dice['mean']:.3f} ({low:.3f} to {high:.3f}) | {ja['mean']:.3f} |"
+        assert row in (ROOT / "docs" / "validation.md").read_text()
+
+
 def test_the_metadata_state_the_measured_figures():
     stated = json.loads((ROOT / "bundle" / "configs" / "metadata.json").read_text())["eval_metrics"]
     measured = overall("skin_lesion_validation")["metrics"]
