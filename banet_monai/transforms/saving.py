@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Hashable, Mapping
-from contextlib import suppress
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +15,7 @@ from monai.transforms import MapTransform, SaveImaged
 from numpy.typing import NDArray
 from PIL import Image
 
+from banet_monai.files import write_beside
 from banet_monai.flags import as_flag
 from banet_monai.report.overlays import PALETTE, overlay_picture, overlay_volume
 from banet_monai.transforms.grid import RestoreGridd
@@ -201,7 +200,7 @@ class SaveResultd(SaveImaged):
             write_label_nifti(path, ids, affine=pred.affine.cpu().numpy(), code=code)
         if self.overlay:
             shown = result_overlay(data[self.image_key], pred)
-            _write_beside(self.output_dir / f"{name}_overlay.png", Image.fromarray(shown).save)
+            write_beside(self.output_dir / f"{name}_overlay.png", Image.fromarray(shown).save)
         return path
 
 
@@ -247,7 +246,7 @@ def write_label_png(path: Path, ids: NDArray[np.uint8], *, num_classes: int = 1)
         picture = Image.fromarray(rows)
         colors = [PALETTE[index % len(PALETTE)] for index in range(num_classes)]
         picture.putpalette([0, 0, 0, *(value for color in colors for value in color)])
-    _write_beside(path, picture.save)
+    write_beside(path, picture.save)
 
 
 def write_label_nifti(path: Path, ids: NDArray[np.uint8], *, affine: NDArray[np.float64], code: int = 1) -> None:
@@ -269,19 +268,7 @@ def write_label_nifti(path: Path, ids: NDArray[np.uint8], *, affine: NDArray[np.
     if not np.allclose(image.get_qform(), affine, atol=1e-3):  # a sheared grid fits the sform alone
         image.set_qform(None, 0)
     image.header.set_xyzt_units("mm")
-    _write_beside(path, image.to_filename)
-
-
-def _write_beside(path: Path, write: Callable[[Path], Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    suffix = ".nii.gz" if path.name.endswith(".nii.gz") else path.suffix
-    partial = path.with_name(f".{path.name[: -len(suffix)]}.{os.getpid()}.part{suffix}")
-    try:
-        write(partial)
-        partial.replace(path)
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
+    write_beside(path, image.to_filename)
 
 
 def _reason(error: Exception) -> str:

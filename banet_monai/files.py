@@ -1,0 +1,41 @@
+"""Files that are whole or not there: written beside their place, then renamed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+__all__ = ["write_beside"]
+
+DOUBLE_SUFFIXES = (".nii.gz",)
+
+
+def write_beside(path: Path, write: Callable[[Path], Any]) -> Path:
+    """Let ``write`` make a file under a hidden name in the same folder, then give it its own name.
+
+    A reader never sees half a file, and a run that dies leaves an older file as it was.
+
+    Args:
+        path: where the file is wanted; its folder is made.
+        write: gets the hidden path, which ends in the same suffix, and writes the file there.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        OSError: when the file cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    suffix = next((double for double in DOUBLE_SUFFIXES if path.name.endswith(double)), path.suffix)
+    stem = path.name[: -len(suffix)] if suffix else path.name
+    partial = path.with_name(f".{stem}.{os.getpid()}.part{suffix}")
+    try:
+        write(partial)
+        partial.replace(path)
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+    return path

@@ -1,0 +1,34 @@
+import pytest
+
+from banet_monai.files import write_beside
+
+
+def test_a_file_gets_its_name_only_when_it_is_whole(tmp_path):
+    target = tmp_path / "new" / "mask.nii.gz"
+    seen = []
+
+    def write(partial):
+        seen.append(partial)
+        partial.write_text("whole")
+        assert not target.exists()
+
+    assert write_beside(target, write) == target
+    assert target.read_text() == "whole"
+    assert seen[0].parent == target.parent
+    assert seen[0].name.startswith(".")
+    assert seen[0].name.endswith(".nii.gz")
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_failing_write_leaves_the_older_file_and_nothing_else(tmp_path):
+    target = tmp_path / "mask.png"
+    target.write_text("old")
+
+    def write(partial):
+        partial.write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_beside(target, write)
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
