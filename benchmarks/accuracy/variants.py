@@ -1,0 +1,194 @@
+"""Forms of BA-Net's parts that the ablation asks for and the package does not offer, each made from a built network.
+
+The functions change the network that they are given and return it, so that a configuration can nest them:
+``{"_target_": "benchmarks.accuracy.variants.with_pooled_maps", "network": {"_target_": "banet_monai...BANet", ...}}``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from monai.networks.blocks import Convolution
+from scipy.ndimage import distance_transform_edt
+from torch import nn
+
+from banet_monai.networks import BANet
+from banet_monai.networks.blocks import MiniMultiTaskLearning, PyramidEdgeExtraction
+from banet_monai.networks.layers import box_average, conv_norm_act, resize_linear
+
+__all__ = ["AddedLoss", "BoundaryLoss", "StrideTwo", "with_learned_gates", "with_mask_output", "with_pooled_maps"]
+
+_STEM_LAYER = 1  # of MobileNetV2's ``features``: the last at stride 2
+
+
+def with_pooled_maps(network: BANet) -> BANet:
+    """PEE with the pooled maps themselves in place of their difference from the features."""
+    for index, extraction in enumerate(network.edges):
+        network.edges[index] = _PooledMaps(extraction)
+    return network
+
+
+def with_mask_output(network: BANet) -> BANet:
+    """The stage's output from the mask features alone; the edge branch still learns and still helps in IA."""
+    for index, task in enumerate(network.tasks):
+        network.tasks[index] = _MaskOutput(task)
+    return network
+
+
+def with_learned_gates(network: BANet) -> BANet:
+    """IA whose gates are learned 1x1 convolutions of the receiver instead of ``1 - sigma(receiver)``."""
+    for task in network.tasks:
+        task.attention = _LearnedGates(task.mask_head.conv.in_channels)
+    return network
+
+
+class _PooledMaps(nn.Module):
+    def __init__(self, extraction: PyramidEdgeExtraction) -> None:
+        super().__init__()
+        self.reduce, self.fuse, self.kernel_sizes = extraction.reduce, extraction.fuse, extraction.kernel_sizes
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.reduce(x)
+        return self.fuse(torch.cat([x, *(box_average(x, kernel_size) for kernel_size in self.kernel_sizes)], dim=1))
+
+
+class _MaskOutput(MiniMultiTaskLearning):
+    def __init__(self, task: MiniMultiTaskLearning) -> None:
+        nn.Module.__init__(self)
+        for name, module in task.named_children():
+            self.add_module(name, module)
+        channels = task.mask_head.conv.in_channels
+        self.aggregate = conv_norm_act(2, channels, channels)
+        self.attention = task.attention
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        mask, edge = self.mask_in(x), self.edge_in(x)
+        if self.attention is not None:
+            mask, edge = self.attention(mask, edge)
+        mask, edge = self.mask_out(mask), self.edge_out(edge)
+        return self.aggregate(mask), mask, edge
+
+
+class _LearnedGates(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.mask_gate, self.edge_gate = (
+            Convolution(2, channels, channels, kernel_size=1, conv_only=True) for _ in range(2)
+        )
+
+    def forward(self, mask: torch.Tensor, edge: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        mask_gate, edge_gate = torch.sigmoid(self.mask_gate(mask)), torch.sigmoid(self.edge_gate(edge))
+        return mask + mask_gate * edge, edge + edge_gate * mask
+
+
+class StrideTwo(nn.Module):
+    """BA-Net whose decoder goes one step further, to stride 2, with the features of the encoder's stem.
+
+    Args:
+        network: BA-Net with mini-MTL on MobileNetV2.
+        width: channels at stride 2.
+
+    Raises:
+        ValueError: for another encoder or without mini-MTL.
+
+    Shapes:
+        As of :class:`banet_monai.networks.BANet`.
+    """
+
+    def __init__(self, network: BANet, width: int = 32) -> None:
+        super().__init__()
+        if network.encoder.name != "mobilenet_v2" or not network.use_mtl:
+            raise ValueError("StrideTwo needs a BANet with encoder='mobilenet_v2' and use_mtl=True.")
+        self.network = network
+        stem_channels = 16  # of MobileNetV2 at stride 2
+        self.merge = conv_norm_act(
+            2, network.head.conv.in_channels + stem_channels, width, kernel_size=3, separable=True
+        )
+        self.head = Convolution(2, width, network.out_channels, kernel_size=1, conv_only=True)
+        network.head = nn.Identity()
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The encoder, for loading its weights."""
+        return self.network.encoder
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor | dict[str, torch.Tensor | list[torch.Tensor]]:
+        network, size = self.network, list(x.shape[2:])
+        stem, maps = self._encode(x)
+        stages, masks, edges = [], [], []
+        for extract, task, feature in zip(network.edges, network.tasks, maps, strict=True):
+            stage, mask, edge = task(extract(feature))
+            stages.append(stage)
+            masks.append(mask)
+            edges.append(edge)
+        if network.use_cff:
+            stages = network.cross(stages)
+        decoded = network.decoder(stages, network.dropout(network.context(maps[-1])))
+        finer = self.merge(torch.cat([resize_linear(decoded, list(stem.shape[2:])), stem], dim=1))
+        logits = resize_linear(self.head(network.dropout(finer)), size)
+        if not self.training:
+            return logits
+        pairs = [task.logits(mask, edge) for task, mask, edge in zip(network.tasks, masks, edges, strict=True)]
+        return {
+            "mask": logits,
+            "stage_masks": [resize_linear(mask, size) for mask, _ in pairs],
+            "stage_edges": [resize_linear(edge, size) for _, edge in pairs],
+        }
+
+    def _encode(self, x: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        encoder, stem, maps = self.network.encoder, x, []
+        for index, layer in enumerate(encoder.features):
+            x = layer(x)
+            if index == _STEM_LAYER:
+                stem = x
+            if index in encoder.taps:
+                maps.append(x)
+        return stem, maps
+
+
+class AddedLoss(nn.Module):
+    """A loss and, weighted, another one on the final mask alone.
+
+    Args:
+        base: takes what the network returns in training, and the label.
+        added: takes logits and label of one size.
+        weight: of the second.
+    """
+
+    def __init__(self, base: nn.Module, added: nn.Module, weight: float) -> None:
+        super().__init__()
+        self.base, self.added, self.weight = base, added, weight
+
+    def forward(
+        self, predictions: torch.Tensor | Mapping[str, torch.Tensor | Sequence[torch.Tensor]], label: torch.Tensor
+    ) -> torch.Tensor:
+        mask = predictions if isinstance(predictions, torch.Tensor) else predictions["mask"]
+        with torch.autocast(label.device.type, enabled=False):
+            extra = self.added(torch.as_tensor(mask).float(), torch.as_tensor(label).float())
+        return self.base(predictions, label) + self.weight * extra
+
+
+class BoundaryLoss(nn.Module):
+    """Mean of the probability times the signed distance to the true outline, in units of the picture's side.
+
+    Outside the mask the distance is positive, inside negative; a mask without an outline counts as 0.
+
+    Shapes:
+        - logits and label: ``(batch, 1, x, y)``
+
+    Reference:
+        Kervadec et al., "Boundary loss for highly unbalanced segmentation", https://arxiv.org/abs/1812.07032
+    """
+
+    def forward(self, logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        distances = [_signed_distance(mask) for mask in label[:, 0].detach().cpu()]
+        return (torch.sigmoid(logits[:, 0]) * torch.stack(distances).to(logits)).mean()
+
+
+def _signed_distance(mask: torch.Tensor) -> torch.Tensor:
+    inside = mask.numpy() > 0
+    if inside.all() or not inside.any():
+        return torch.zeros(mask.shape)
+    distance = distance_transform_edt(~inside) - distance_transform_edt(inside)
+    return torch.from_numpy(distance / max(mask.shape)).float()

@@ -1,0 +1,155 @@
+"""Every network of the comparison takes the same pictures and loss, and starts from the same encoder weights."""
+
+import pytest
+import torch
+from monai.bundle import ConfigParser
+
+from banet_monai.losses import BANetLoss
+from banet_monai.networks import BANet, initialize_weights
+from benchmarks.accuracy.definitions import load_definitions
+from benchmarks.accuracy.peers import FCN, CENet, DeepLabV3, FinalMap, UNet
+from benchmarks.accuracy.variants import (
+    AddedLoss,
+    BoundaryLoss,
+    StrideTwo,
+    with_learned_gates,
+    with_mask_output,
+    with_pooled_maps,
+)
+
+PEERS = [UNet, FCN, DeepLabV3, CENet]
+VARIANTS = [with_pooled_maps, with_mask_output, with_learned_gates, StrideTwo]
+
+
+def light(**changes):
+    torch.manual_seed(0)
+    return BANet(encoder="mobilenet_v2", output_stride=16, width=16, separable=True, **changes)
+
+
+@pytest.mark.parametrize("peer", PEERS)
+def test_a_peer_returns_logits_of_the_size_of_the_picture_in_both_modes(peer):
+    network = peer(width=16)
+    for network_in_mode in (network.train(), network.eval()):
+        assert network_in_mode(torch.rand(2, 3, 64, 48)).shape == (2, 1, 64, 48)
+
+
+@pytest.mark.parametrize("peer", PEERS)
+def test_every_parameter_of_a_peer_learns_from_the_loss(peer):
+    network = peer(width=16).train()
+    BANetLoss(dice_weight=1.0)(network(torch.rand(2, 3, 64, 64)), torch.ones(2, 1, 64, 64)).backward()
+    without = [name for name, p in network.named_parameters() if p.grad is None]
+    assert without == []
+
+
+@pytest.mark.parametrize("peer", PEERS)
+def test_a_peer_starts_from_the_same_encoder_file_as_ba_net(peer, tmp_path):
+    reference = light()
+    torch.save(reference.encoder.state_dict(), tmp_path / "encoder.pt")
+    network = peer(width=16)
+    initialize_weights(network, "imagenet", encoder_weights=tmp_path / "encoder.pt")
+    expected = reference.encoder.state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in network.encoder.state_dict().items())
+
+
+@pytest.mark.parametrize("peer", PEERS)
+def test_a_peer_takes_a_resnet_at_output_stride_8(peer):
+    network = peer(encoder="resnet18", output_stride=8, width=16, separable=False).eval()
+    with torch.inference_mode():
+        assert network(torch.rand(1, 3, 64, 64)).shape == (1, 1, 64, 64)
+
+
+def test_the_last_of_several_maps_is_taken():
+    class Two(torch.nn.Module):
+        def forward(self, x):
+            return [x, x + 1]
+
+    assert FinalMap(Two())(torch.zeros(1)).item() == 1
+
+
+@pytest.mark.parametrize("vary", VARIANTS)
+def test_a_variant_keeps_the_interface_of_ba_net_and_its_encoder(vary):
+    network = vary(light())
+    picture = torch.rand(2, 3, 64, 64)
+    maps = network.train()(picture)
+    assert [len(maps[key]) for key in ("stage_masks", "stage_edges")] == [4, 4]
+    assert BANetLoss()(maps, torch.ones(2, 1, 64, 64)).item() > 0
+    assert network.eval()(picture).shape == (2, 1, 64, 64)
+    assert network.encoder.name == "mobilenet_v2"
+
+
+def test_pooled_maps_of_a_constant_map_are_that_map_where_differences_are_zero():
+    extraction = light().edges[0]
+    seen = []
+    extraction.reduce, extraction.fuse = torch.nn.Identity(), torch.nn.Identity()
+    constant = torch.full((1, 16, 8, 8), 3.0)
+    seen.append(extraction(constant))
+    network = light()
+    network.edges[0].reduce, network.edges[0].fuse = torch.nn.Identity(), torch.nn.Identity()
+    seen.append(with_pooled_maps(network).edges[0](constant))
+    assert seen[0][:, 16:].abs().max() < 1e-6
+    assert torch.allclose(seen[1], torch.full((1, 48, 8, 8), 3.0))
+
+
+def test_the_stage_output_of_the_mask_alone_does_not_see_the_last_edge_features():
+    network = with_mask_output(light(use_ia=False)).eval()
+    task, features = network.tasks[0], torch.rand(1, 16, 8, 8)
+    before = task(features)[0]
+    for parameter in (*task.edge_in.parameters(), *task.edge_out.parameters()):
+        torch.nn.init.normal_(parameter)
+    assert torch.equal(task(features)[0], before)
+
+
+def test_learned_gates_of_zero_weights_let_half_of_the_other_task_pass():
+    network = with_learned_gates(light())
+    gates = network.tasks[0].attention
+    for parameter in gates.parameters():
+        torch.nn.init.zeros_(parameter)
+    mask, edge = gates(torch.full((1, 16, 2, 2), 1.0), torch.full((1, 16, 2, 2), 4.0))
+    assert mask.unique().tolist() == [3.0]  # 1 + 0.5 * 4
+    assert edge.unique().tolist() == [4.5]
+
+
+def test_logits_at_stride_2_need_the_light_encoder():
+    with pytest.raises(ValueError, match="encoder='mobilenet_v2'"):
+        StrideTwo(BANet(encoder="resnet18", width=16))
+
+
+def test_boundary_loss_is_lowest_for_the_true_mask_and_zero_without_an_outline():
+    label = torch.zeros(1, 1, 8, 8)
+    label[..., 2:6, 2:6] = 1
+    loss = BoundaryLoss()
+    sure = 50.0
+    true, all_of_it = loss((2 * label - 1) * sure, label), loss(torch.full_like(label, sure), label)
+    assert float(true) < 0 < float(all_of_it)
+    assert float(loss(torch.full_like(label, sure), torch.zeros_like(label))) == 0.0
+
+
+def test_boundary_loss_of_one_pixel_weighs_by_its_distance():
+    label = torch.zeros(1, 1, 4, 4)
+    label[0, 0, 0, 0] = 1
+    logits = torch.full((1, 1, 4, 4), -50.0)
+    logits[0, 0, 0, 3] = 50.0  # three pixels from the mask
+    assert float(BoundaryLoss()(logits, label)) == pytest.approx(3 / 4 / 16)
+
+
+class MeanOfMask(torch.nn.Module):
+    """Mean of the final mask, of a dictionary or a tensor."""
+
+    def forward(self, predictions, label):
+        return (predictions["mask"] if isinstance(predictions, dict) else predictions).mean()
+
+
+def test_an_added_loss_is_weighted_and_sees_the_final_mask_alone():
+    predictions = {"mask": torch.full((1, 1, 2, 2), 4.0), "stage_masks": [], "stage_edges": []}
+    loss = AddedLoss(MeanOfMask(), MeanOfMask(), 0.5)
+    assert loss(predictions, torch.zeros(1, 1, 2, 2)).item() == 6.0  # 4 + 0.5 * 4
+
+
+@pytest.mark.parametrize(
+    "name", ["monai_basicunet", "monai_resunet", "monai_attentionunet", "monai_basicunetplusplus", "monai_dynunet"]
+)
+def test_a_network_of_monai_returns_one_tensor_of_logits_in_training(name):
+    parser = ConfigParser({"network": load_definitions()["experiments"][name]["network"]})
+    network = parser.get_parsed_content("network").train()
+    with torch.no_grad():
+        assert network(torch.rand(2, 3, 32, 32)).shape == (2, 1, 32, 32)

@@ -1,0 +1,133 @@
+"""Tables say what the result files say, and what is not the same in all of them."""
+
+import pytest
+from PIL import Image
+
+from benchmarks.accuracy.plots import ticks
+from benchmarks.accuracy.tables import Report, load_results, main, update_document
+from tests.unit.benchmarks.accuracy_results import make_result, write_results
+
+NAME = "cpu/pictures"
+RESULTS = [
+    make_result("banet", 0, [0.8, 0.6]),
+    make_result("banet", 1, [0.9, 0.7]),
+    make_result("unet", 0, [0.7, 0.5], boundary_iou=0.4),
+    make_result("unet", 1, [0.8, 0.6], boundary_iou=0.4),
+]
+DOCUMENT = f"before\n<!-- accuracy: {NAME} -->\nstale figures\n<!-- end -->\nafter\n"
+
+
+@pytest.fixture
+def report():
+    return Report(NAME, RESULTS)
+
+
+def row(table, title):
+    return next(line for line in table.splitlines() if line.startswith(f"| {title} |"))
+
+
+def test_a_row_of_scores_holds_means_deviations_and_the_interval(report):
+    assert row(report.table_of_scores(), "BA-Net") == (
+        "| BA-Net | 2 | 0.7500 ± 0.0707 | 0.6500 to 0.8500 | 0.2500 ± 0.0000 | 0.5000 ± 0.0000 | 10.00 ± 0.00 "
+        "| 4.00 ± 0.00 | 0.2500 ± 0.0000 | 0.0 |"
+    )
+
+
+def test_a_row_of_differences_is_bold_where_zero_lies_outside(report):
+    line = row(report.table_of_differences(), "U-Net")
+    assert line.startswith("| U-Net | 2 | **-0.1000** | -0.1000 to -0.1000 | -0.1000 to -0.1000 | **-0.1000** |")
+    assert "| +0.00 | +0.00 to +0.00 | +0.00 to +0.00 |" in line  # HD95 is the same
+    assert "BA-Net" not in report.table_of_differences().splitlines()[2]
+
+
+def test_a_row_of_costs_holds_size_learning_rate_time_and_memory(report):
+    assert row(report.table_of_costs(), "U-Net") == (
+        "| U-Net | mobilenet_v2 | ImageNet | 3.07 | 0.72 | 0.0005 | 50.5 | 10.0 | 2, 2 | 100 | 1900 |"
+    )
+
+
+def test_the_order_of_the_experiments_is_that_of_the_file():
+    report = Report(NAME, RESULTS, order=["unet", "banet"])
+    assert list(report.scores) == ["unet", "banet"]
+
+
+def test_without_ba_net_there_are_no_differences():
+    report = Report(NAME, RESULTS[2:])
+    assert report.differences("ja") == {}
+    assert "minus" not in report.markdown()
+
+
+def test_results_of_several_versions_are_not_mixed_without_saying_so(report):
+    assert report.warnings() == []
+    mixed = Report(NAME, [*RESULTS[:3], make_result("unet", 1, [0.8, 0.6], commit="fff0000")])
+    assert mixed.warnings() == ["**Not the same in all runs**: commit: abc1234 (3 runs), fff0000 (1 runs)."]
+    assert mixed.warnings()[0] in mixed.markdown()
+
+
+def test_a_method_with_another_size_of_picture_is_pointed_out():
+    other = make_result("unet", 0, [0.7, 0.5])
+    other["learning"]["image_size"] = 256
+    assert Report(NAME, [RESULTS[0], other]).warnings() == [
+        "**Not the same in all runs**: image_size: 128 (1 runs), 256 (1 runs)."
+    ]
+
+
+def test_tables_of_isic_pictures_say_that_they_cannot_stand_beside_the_paper(report):
+    assert "centre-cropped" not in report.caption()
+    isic = make_result("banet", 0, [0.8, 0.6])
+    isic["definition"]["dataset"] = "isic2017"
+    assert "1800 and 121 of the official 2000 and 150: not comparable" in Report(NAME, [isic]).caption()
+
+
+def test_a_block_of_a_document_is_replaced_and_the_rest_stays(report):
+    text = update_document(DOCUMENT, {NAME: report})
+    assert text.startswith(f"before\n<!-- accuracy: {NAME} -->\n\n2 held-back cases")
+    assert text.endswith("\n\n<!-- end -->\nafter\n")
+    assert "stale figures" not in text
+    assert update_document(text, {NAME: report}) == text
+
+
+def test_a_document_without_a_block_or_with_an_unknown_one_is_refused(report):
+    with pytest.raises(ValueError, match="no block"):
+        update_document("text", {NAME: report})
+    with pytest.raises(ValueError, match=r"asks for 'cpu/pictures', there are results of: gpu/pictures"):
+        update_document(DOCUMENT, {"gpu/pictures": report})
+
+
+def test_a_document_is_behind_until_it_is_written(tmp_path, capsys):
+    results = write_results(tmp_path / "results", RESULTS)
+    document = tmp_path / "validation.md"
+    document.write_text(DOCUMENT)
+    arguments = ["--results", str(results)]
+    assert main([*arguments, "--check", str(document)]) == 1
+    assert "does not say what the results say" in capsys.readouterr().out
+    assert main([*arguments, "--write", str(document)]) == 0
+    assert main([*arguments, "--check", str(document)]) == 0
+
+
+def test_report_and_both_plots_are_written_beside_the_results(tmp_path):
+    results = write_results(tmp_path, RESULTS)
+    assert main(["--results", str(results)]) == 0
+    assert (results / "cpu_pictures.md").read_text().startswith(f"# {NAME}\n\n2 held-back cases")
+    for kind in ("curves", "differences"):
+        with Image.open(results / f"cpu_pictures_{kind}.png") as picture:
+            assert len(picture.getcolors(maxcolors=1 << 24)) > 2, kind  # not an empty sheet
+
+
+def test_without_ba_net_no_plot_of_differences_is_drawn(tmp_path):
+    results = write_results(tmp_path, RESULTS[2:])
+    assert main(["--results", str(results)]) == 0
+    assert not (results / "cpu_pictures_differences.png").exists()
+
+
+def test_a_folder_without_results_and_a_file_of_another_format_are_refused(tmp_path, capsys):
+    assert main(["--results", str(tmp_path)]) == 2
+    assert "no results in" in capsys.readouterr().err
+    write_results(tmp_path, [{**RESULTS[0], "format": 99}])
+    with pytest.raises(ValueError, match=r"seed0.json has format 99, this version reads 1"):
+        load_results(tmp_path)
+
+
+def test_ticks_are_round_and_inside():
+    assert ticks(-0.012, 0.021) == [-0.01, 0.0, 0.01, 0.02]
+    assert ticks(0, 10) == [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]
