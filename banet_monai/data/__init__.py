@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from banet_monai.data.checks import DatasetReport, check_dataset, require_valid
-from banet_monai.data.datalists import find_cases, split_cases, training_cases, validation_cases
-from banet_monai.data.dataset import CaseDataset
-from banet_monai.data.inputs import InputCase, Inputs, find_inputs
-from banet_monai.data.masks import mask_ids, read_mask
-from banet_monai.data.phantom import demonstration_data, make_demonstration_data
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from banet_monai.data.checks import DatasetReport, check_dataset, require_valid
+    from banet_monai.data.datalists import find_cases, split_cases, training_cases, validation_cases
+    from banet_monai.data.dataset import CaseDataset
+    from banet_monai.data.inputs import InputCase, Inputs, find_inputs
+    from banet_monai.data.masks import mask_ids, read_mask
+    from banet_monai.data.phantom import demonstration_data, make_demonstration_data
 
 __all__ = [
     "CaseDataset",
@@ -26,3 +30,20 @@ __all__ = [
     "training_cases",
     "validation_cases",
 ]
+
+# Modules are loaded when a name of theirs is asked for: finding inputs needs no torch.
+_MODULES = {
+    "checks": ("DatasetReport", "check_dataset", "require_valid"),
+    "datalists": ("find_cases", "split_cases", "training_cases", "validation_cases"),
+    "dataset": ("CaseDataset",),
+    "inputs": ("InputCase", "Inputs", "find_inputs"),
+    "masks": ("mask_ids", "read_mask"),
+    "phantom": ("demonstration_data", "make_demonstration_data"),
+}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -15,7 +15,7 @@ from pathlib import Path, PurePath
 
 from banet_monai.data.probe import UnreadableFileError, probe
 
-__all__ = ["failure_reason"]
+__all__ = ["explanation", "failure_reason"]
 
 LONGEST = 400  # characters
 PACKAGE = "banet_monai"
@@ -41,10 +41,16 @@ def failure_reason(error: BaseException, item: Mapping[str, object]) -> str:
     name = next((path.name for path in _paths(item)), "the case")
     if missing and _root(error, KeyError):
         return _one_line(f"{name}: the case has no {' and no '.join(missing)}")
-    return _one_line(f"{name}: {_explanation(error, item)}")
+    return _one_line(f"{name}: {explanation(error, item)}")
 
 
-def _explanation(error: BaseException, item: Mapping[str, object]) -> str:
+def explanation(error: BaseException, item: Mapping[str, object]) -> str:
+    """An error in words: a message of this package without folders, else the kind of the error and its place.
+
+    Args:
+        error: what was raised; its causes are followed to the first.
+        item: data dictionary of the case, whose paths are cut to file names.
+    """
     for cause in _chain(error):
         if isinstance(cause, MemoryError):
             return "does not fit into memory"

@@ -1,28 +1,36 @@
-"""What there is to segment in a file, a folder tree or a data list: pictures, NIfTI, DICOM, and what was left out."""
+"""What to segment: cases in a file, a folder tree, a zip file, a DICOMDIR or a data list, and what was left out."""
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import json
-import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import TracebackType
+from typing import Any
 
-from banet_monai.dicom.finding import DicomCase, files_below, find_dicom_cases
-from banet_monai.dicom.parsing import DICOM_SUFFIXES, looks_like_dicom
+from banet_monai.data.inputlists import LIST_SUFFIXES
+from banet_monai.data.searching import FoundCase, Search, common_folder, is_dicom
+from banet_monai.dicom.archives import UnpackedFiles, is_zip
+from banet_monai.dicom.dicomdir import is_dicomdir
+from banet_monai.dicom.finding import DicomCase
+from banet_monai.dicom.selection import NOT_CHOSEN, SeriesRule, is_chosen, parse_rules
+from banet_monai.flags import as_flag
 
-__all__ = ["InputCase", "Inputs", "case_records", "find_cases", "find_inputs"]
+__all__ = ["InputCase", "Inputs", "NoImageError", "case_records", "find_cases", "find_inputs"]
 
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
-NIFTI_SUFFIXES = (".nii.gz", ".nii")
-LIST_SUFFIXES = (".csv", ".json")
 ACCEPTED = (
-    "pictures (png, jpg, jpeg, tif, tiff, bmp), NIfTI (nii, nii.gz) and DICOM (files, series, folders), or a data "
-    "list (csv, json) with a column 'image'"
+    "pictures (png, jpg, jpeg, tif, tiff, bmp), NIfTI (nii, nii.gz) and DICOM (files, series, folders, DICOMDIR), zip "
+    "files of these, or a data list (csv, json) with a column 'image'"
 )
+MISSING = "missing, so that no series rule can choose it"
+NAMED_AT_MOST = 10  # series in an error
+
+SeriesRules = str | Mapping[str, Any] | SeriesRule | Sequence[str | Mapping[str, Any] | SeriesRule] | None
+
+
+class NoImageError(FileNotFoundError, ValueError):
+    """There is nothing to segment: the path exists, but holds no image, or none that the series rules choose."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,8 +42,10 @@ class InputCase:
         name: path of its result relative to the output folder, without ``_mask`` and suffix; unique.
         files: its files; several for a DICOM series.
         paths: the same relative to the input's root with forward slashes, for reports; a file that a data list takes
-            from elsewhere has its file name alone.
+            from elsewhere has its file name alone, one from a zip file has the zip file's path in front.
         label: path of its mask where a data list names one, else "".
+        dicom: what DICOM files say of themselves that names no patient, for listings; None where that is not known.
+        unpacked: what keeps the files of a zip file where they are, None for others.
     """
 
     kind: str
@@ -43,6 +53,8 @@ class InputCase:
     files: tuple[Path, ...]
     paths: tuple[str, ...]
     label: str = ""
+    dicom: DicomCase | None = dataclasses.field(default=None, repr=False, compare=False)
+    unpacked: UnpackedFiles | None = dataclasses.field(default=None, repr=False, compare=False)
 
     @property
     def image(self) -> str | list[str]:
@@ -52,7 +64,7 @@ class InputCase:
     @property
     def source(self) -> str:
         """Where it lies, relative to the root: its file, or the folder that holds all files of a series."""
-        return self.paths[0] if len(self.paths) == 1 else _common_folder(self.paths)
+        return self.paths[0] if len(self.paths) == 1 else common_folder(self.paths)
 
     def record(self) -> dict[str, Any]:
         """The case as a data dictionary: ``image``, ``name``, ``source`` and, where known, ``label``."""
@@ -60,25 +72,46 @@ class InputCase:
         return {"image": self.image, **label, "name": self.name, "source": self.source}
 
 
-class Inputs(NamedTuple):
-    """Cases in the order of their names, and what was skipped: (path relative to the root, reason)."""
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """Cases in the order of their names, and what was skipped.
+
+    The files of a zip file lie in a temporary folder. It goes away at :meth:`close`, or ``with find_inputs(...) as
+    inputs:`` at its end; else with the last of this object and its cases, or at the end of the process where
+    :meth:`records` handed out paths.
+
+    Args:
+        cases: what to segment.
+        skipped: (path relative to the root, reason).
+        unpacked: the temporary folder, None where there is no zip file.
+    """
 
     cases: list[InputCase]
     skipped: list[tuple[str, str]]
+    unpacked: UnpackedFiles | None = dataclasses.field(default=None, repr=False, compare=False)
 
     def records(self) -> list[dict[str, Any]]:
         """Data dictionaries for a dataset."""
+        if self.unpacked is not None:
+            self.unpacked.hold()
         return [case.record() for case in self.cases]
 
+    def close(self) -> None:
+        """Remove what was unpacked; the cases of zip files cannot be read any more."""
+        if self.unpacked is not None:
+            self.unpacked.close()
 
-class _Found(NamedTuple):
-    """A case before its name is settled: ``name`` is the wish, ``full_name`` what it is called when wishes collide."""
+    def __enter__(self) -> Inputs:
+        return self
 
-    kind: str
-    name: str
-    full_name: str
-    paths: tuple[Path, ...]
-    label: str = ""
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[Any]:
+        """So that ``cases, skipped = find_inputs(path)`` works."""
+        return iter((self.cases, self.skipped))
 
 
 def find_cases(path: str | Path, *, exclude: str | Path | None = None) -> list[InputCase]:
@@ -91,202 +124,139 @@ def case_records(path: str | Path, *, exclude: str | Path | None = None) -> list
     return find_inputs(path, exclude=exclude).records()
 
 
-def find_inputs(path: str | Path, *, exclude: str | Path | None = None) -> Inputs:
-    """Find every image in a file, a folder tree or a data list.
+def find_inputs(
+    path: str | Path,
+    *,
+    exclude: str | Path | None = None,
+    series: SeriesRules = None,
+    no_paths: bool | str = False,
+) -> Inputs:
+    """Find every image in a file, a folder tree, a zip file, a DICOMDIR or a data list.
 
     Names: ``<relative path without suffix>``; two inputs that would share one keep their suffix in it. A DICOM series
     is called after the folder that holds its files (the root by its own name), or ``<folder>/series-<n>`` where
-    several series lie in one folder. Names come from paths alone, never from what stands inside a file.
+    several series lie in one folder. A zip file counts as a folder called by its stem, and its series are its own.
+    Names come from paths and series numbers alone, never from other things inside a file, and do not depend on
+    ``series``.
 
     Args:
-        path: picture, NIfTI file, DICOM file, folder, or ``.csv``/``.json`` data list. A CSV has a header with a
-            column ``image`` and, where wanted, ``label`` and ``name``; a JSON file holds a list of paths or of
-            ``{"image": path or list of the files of a series}``, or such a list under ``testing`` or ``test``. Paths
-            in a list are relative to its folder. A file that a list names and that is not there stays a case, so
-            that it is counted as failed.
+        path: picture, NIfTI file, DICOM file, folder, ``.zip`` file, DICOMDIR (the files it names; in a folder it is
+            a file like any other), or ``.csv``/``.json`` data list. A CSV has a header with a column ``image`` and,
+            where wanted, ``label`` and ``name``; a JSON file holds a list of paths or of ``{"image": path or list of
+            the files of a series}``, or such a list under ``testing`` or ``test``. Paths in a list are relative to its
+            folder. A file that a list or a DICOMDIR names and that is not there stays a case, so that it is counted
+            as failed.
         exclude: output folder; where it lies inside ``path`` its contents are not looked at.
+        series: which DICOM series are wanted, as :func:`banet_monai.dicom.selection.parse_rules` takes it, such as
+            ``"modality=CT,number=3"``. Where given, everything else is skipped, pictures and NIfTI files too.
+        no_paths: name cases by number (``case-0001``; file k of it ``case-0001/0001``) and skipped files
+            (``skipped-0001``), for paths that tell who the patient is. Numbers are those without ``series``. "true" and
+            "false" work as well.
 
     Raises:
-        FileNotFoundError: when the path does not exist, or holds no image.
-        ValueError: when a data list cannot be understood, or the output folder is the input folder.
+        FileNotFoundError: when the path does not exist.
+        NoImageError: when it holds no image, or none that ``series`` chooses; a FileNotFoundError and a ValueError.
+        ValueError: when a data list, a zip file, a DICOMDIR or ``series`` cannot be understood, or the output folder
+            is the input folder. A zip file inside a folder is skipped instead.
     """
+    rules = parse_rules(series)
+    hidden = as_flag(no_paths, "no_paths")
     root = Path(path)
     if not root.exists():
         raise FileNotFoundError(f"'{root}' does not exist. Accepted are {ACCEPTED}, or a folder that holds some.")
-    left_out = Path(exclude) if exclude is not None else None
+    unpacked = UnpackedFiles()
+    try:
+        search = _look(root, Path(exclude) if exclude is not None else None, unpacked)
+        inputs = _inputs(search, rules, hidden)
+        if not inputs.cases:
+            raise NoImageError(_why_nothing("the input" if hidden else f"'{root}'", search, rules))
+    except BaseException:
+        unpacked.close()
+        raise
+    return inputs
+
+
+def _look(root: Path, exclude: Path | None, unpacked: UnpackedFiles) -> Search:
+    search = Search(unpacked)
     if root.is_dir():
-        if left_out is not None and left_out.resolve() == root.resolve():
+        if exclude is not None and exclude.resolve() == root.resolve():
             raise ValueError(
                 f"the output folder is the input folder '{root}': a second run would segment the results of the first. "
                 "Give another folder; one inside the input folder is fine."
             )
-        base, (found, skipped) = root, _scan(files_below(root, left_out), root)
+        search.in_folder(root, root, exclude)
     elif root.suffix.lower() in LIST_SUFFIXES:
-        base, (found, skipped) = root.parent, _scan_list(root)
+        search.in_list(root)
+    elif is_zip(root):
+        search.in_zip(root)
+    elif root.name.casefold() == "dicomdir" or (is_dicom(root) and is_dicomdir(root)):
+        search.in_dicomdir(root)
     else:
-        base, (found, skipped) = root.parent, _scan([root], root.parent)
-    if not found:
-        raise FileNotFoundError(
-            f"there is no image in '{root}'{_tally(skipped)}. Accepted are {ACCEPTED}, or a folder that holds some."
-        )
-    return Inputs(_settle_names(found, base), sorted(skipped))
+        search.in_file(root, root.parent)
+    return search
 
 
-def _tally(skipped: Sequence[tuple[str, str]]) -> str:
-    reasons = Counter(reason for _, reason in skipped)
-    return f" ({'; '.join(f'{count} x {reason}' for reason, count in reasons.most_common())})" if reasons else ""
-
-
-def _scan(files: Iterable[Path], root: Path) -> tuple[list[_Found], list[tuple[str, str]]]:
-    """Give every file its fate: part of a case, or skipped with a reason."""
-    found: list[_Found] = []
-    skipped: list[tuple[str, str]] = []
-    dicom: list[Path] = []
-    for file in files:
-        relative = _relative(file, root)
-        if any(part.startswith(".") or part == "__MACOSX" for part in Path(relative).parts):
-            skipped.append((relative, "hidden"))
-        elif kind := _kind_by_suffix(file):
-            found.append(_Found(kind, _stem(relative), relative, (file,)))
-        elif looks_like_dicom(file):
-            dicom.append(file)
-        else:
-            skipped.append((relative, "not an image format"))
-    findings = find_dicom_cases(dicom)
-    skipped += [(_relative(file, root), reason) for file, reason in findings.skipped]
-    return found + _dicom_found(findings.cases, root), skipped
-
-
-def _dicom_found(cases: Sequence[DicomCase], root: Path) -> list[_Found]:
-    folders = [Path(_common_folder([_relative(path, root) for path in case.paths])) for case in cases]
-    series_in = Counter(folder for case, folder in zip(cases, folders, strict=True) if len(case.paths) > 1)
-    order: Counter[Path] = Counter()
-    found = []
-    for case, folder in zip(cases, folders, strict=True):
-        if len(case.paths) == 1:
-            relative = _relative(case.paths[0], root)
-            found.append(_Found("dicom", _stem(relative), relative, case.paths))
+def _inputs(search: Search, rules: Sequence[SeriesRule], hidden: bool) -> Inputs:
+    unpacked = search.unpacked if search.unpacked.folder is not None else None
+    cases: list[InputCase] = []
+    skipped = list(search.skipped)
+    for number, (name, item) in enumerate(_named(search.found), start=1):
+        paths = tuple(file.shown for file in item.files)
+        if rules and not (item.dicom is not None and is_chosen(item.dicom, rules)):
+            is_there = all(file.path.exists() for file in item.files)
+            skipped += [(path, NOT_CHOSEN if is_there else MISSING) for path in paths]
             continue
-        order[folder] += 1
-        name = folder.as_posix() if folder != Path() else root.resolve().name or "series"
-        if series_in[folder] > 1:
-            number = _series_numbers(cases, folders, folder)[order[folder] - 1]
-            name = (folder / f"series-{number}").as_posix()
-        found.append(_Found("dicom", name, name, case.paths))
-    return found
+        if hidden:
+            name = f"case-{number:04d}"
+            paths = (name,) if len(paths) == 1 else tuple(f"{name}/{k:04d}" for k in range(1, len(paths) + 1))
+        files = tuple(file.path for file in item.files)
+        cases.append(InputCase(item.kind, name, files, paths, item.label, item.dicom, unpacked))
+    skipped.sort()
+    if hidden:
+        skipped = [(f"skipped-{number:04d}", reason) for number, (_, reason) in enumerate(skipped, start=1)]
+    return Inputs(cases, skipped, unpacked)
 
 
-def _series_numbers(cases: Sequence[DicomCase], folders: Sequence[Path], folder: Path) -> list[int]:
-    """SeriesNumber of the series in one folder where each has its own, else their order."""
-    numbers = [c.series_number for c, f in zip(cases, folders, strict=True) if f == folder and len(c.paths) > 1]
-    stated = [number for number in numbers if number is not None]
-    return stated if len(set(stated)) == len(numbers) else list(range(1, len(numbers) + 1))
-
-
-def _settle_names(found: Sequence[_Found], root: Path) -> list[InputCase]:
+def _named(found: Sequence[FoundCase]) -> list[tuple[str, FoundCase]]:
+    """Each case with a name of its own, in the order of names."""
     # Names that differ in case alone are one file on many disks.
     wishes = Counter(item.name.casefold() for item in found)
     taken: set[str] = set()
-    cases = []
-    for item in sorted(found, key=lambda item: (item.full_name, item.paths)):
+    named = []
+    for item in sorted(found, key=lambda item: (item.full_name, [file.path for file in item.files])):
         name = wanted = item.name if wishes[item.name.casefold()] == 1 else item.full_name
         number = 2
         while name.casefold() in taken:
             name, number = f"{wanted}-{number}", number + 1
         taken.add(name.casefold())
-        paths = tuple(_relative(path, root) for path in item.paths)
-        cases.append(InputCase(item.kind, name, item.paths, paths, item.label))
-    return sorted(cases, key=lambda case: case.name)
+        named.append((name, item))
+    return sorted(named, key=lambda pair: pair[0])
 
 
-def _scan_list(path: Path) -> tuple[list[_Found], list[tuple[str, str]]]:
-    found: list[_Found] = []
-    skipped: list[tuple[str, str]] = []
-    for number, entry in enumerate(_read_list(path), start=1):
-        images = entry["image"] if isinstance(entry["image"], list) else [entry["image"]]
-        files = [path.parent / image for image in images]
-        label = str(path.parent / entry["label"]) if entry.get("label") else ""
-        new, left = _scan_entry(files, path.parent)
-        if label and len(new) != 1:
-            raise ValueError(
-                f"entry {number} of the data list '{path.name}' has one label for {len(new)} images; give each image "
-                "an entry of its own."
-            )
-        named = str(entry.get("name") or "")
-        if Path(named).is_absolute() or ".." in Path(named).parts:
-            raise ValueError(f"entry {number} of the data list '{path.name}' has a name that leaves the output folder.")
-        found += [item._replace(label=label, name=named or item.name) for item in new]
-        skipped += left
-    return found, skipped
-
-
-def _scan_entry(files: Sequence[Path], root: Path) -> tuple[list[_Found], list[tuple[str, str]]]:
-    """What one entry of a data list names: a file, a folder, or the files of one series."""
-    if len(files) > 1:
-        if other := [file.name for file in files if _kind_by_suffix(file)]:
-            raise ValueError(f"a list of files must be those of one DICOM series, it holds '{other[0]}'.")
-        name = _common_folder([_relative(file, root) for file in files])
-        name = name if name != "." else root.resolve().name or "series"
-        return [_Found("dicom", name, name, tuple(files))], []
-    if files[0].is_dir():
-        return _scan(files_below(files[0]), root)
-    if files[0].exists():
-        return _scan(files, root)
-    relative = _relative(files[0], root)
-    return [_Found(_kind_by_suffix(files[0]) or "dicom", _stem(relative), relative, (files[0],))], []
-
-
-def _read_list(path: Path) -> list[dict[str, Any]]:
-    """Entries of a data list, each with ``image``."""
-    try:
-        content = path.read_text(encoding="utf-8-sig")
-        rows: Any = json.loads(content) if path.suffix.lower() == ".json" else _csv_rows(content)
-    except (UnicodeDecodeError, json.JSONDecodeError, csv.Error) as error:
-        raise ValueError(f"the data list '{path.name}' cannot be read ({type(error).__name__}: {error}).") from error
-    if isinstance(rows, dict):
-        rows = next((rows[key] for key in ("testing", "test") if isinstance(rows.get(key), list)), None)
-    entries = [row if isinstance(row, dict) else {"image": row} for row in rows] if isinstance(rows, list) else []
-    if not entries or not all(_names_an_image(entry) for entry in entries):
-        raise ValueError(
-            f"the data list '{path.name}' does not name an image in each entry; what works: a CSV with a column "
-            "'image', a JSON list of paths or of {\"image\": path}, or such a list under 'testing'."
+def _why_nothing(place: str, search: Search, rules: Sequence[SeriesRule]) -> str:
+    if rules and search.found:
+        return (
+            f"the series rules choose nothing in {place}; there is: {_listed(search.found)}. Change the rules or leave "
+            "them out."
         )
-    return entries
+    reasons = Counter(reason for _, reason in search.skipped)
+    tally = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common())
+    hint = " A SEG is the result of a segmentation: give the images it was made from." if "(SEG)" in tally else ""
+    return (
+        f"there is no image in {place}{f' ({tally})' if tally else ''}.{hint} Accepted are {ACCEPTED}, or a folder "
+        "that holds some."
+    )
 
 
-def _names_an_image(entry: dict[str, Any]) -> bool:
-    image = entry.get("image")
-    files = image if isinstance(image, list) else [image]
-    return bool(files) and all(isinstance(file, str) and file for file in files)
-
-
-def _csv_rows(content: str) -> list[dict[str, str]]:
-    table = csv.DictReader(content.splitlines(), skipinitialspace=True)
-    table.fieldnames = [(column or "").strip().lower() for column in table.fieldnames or ()]
-    rows = [{key: (value or "").strip() for key, value in row.items() if isinstance(value, str)} for row in table]
-    return [row for row in rows if any(row.values())]
-
-
-def _kind_by_suffix(file: Path) -> str:
-    name = file.name.lower()
-    if name.endswith(PICTURE_SUFFIXES):
-        return "picture"
-    return "nifti" if name.endswith(NIFTI_SUFFIXES) else ""
-
-
-def _stem(relative: str) -> str:
-    """A relative path without the suffix of its format; other dots, as in file names that are UIDs, stay."""
-    for suffix in (*NIFTI_SUFFIXES, *PICTURE_SUFFIXES, *DICOM_SUFFIXES):
-        if relative.lower().endswith(suffix) and not relative.lower().endswith(f"/{suffix}"):
-            return relative[: -len(suffix)]
-    return relative
-
-
-def _relative(file: Path, root: Path) -> str:
-    """Path relative to ``root`` with forward slashes; what lies elsewhere keeps its file name alone."""
-    inside = file.is_relative_to(root) and ".." not in file.relative_to(root).parts
-    return file.relative_to(root).as_posix() if inside else file.name
-
-
-def _common_folder(paths: Sequence[str]) -> str:
-    return os.path.commonpath([Path(path).parent.as_posix() for path in paths]) or "."
+def _listed(found: Sequence[FoundCase]) -> str:
+    """Modality, number and files of each series, free of what people wrote into it."""
+    series = [str(item.dicom) for item in found if item.dicom is not None]
+    others = len(found) - len(series)
+    rest = len(series) - NAMED_AT_MOST
+    return ", ".join(
+        [
+            *series[:NAMED_AT_MOST],
+            *([f"{rest} more"] if rest > 0 else []),
+            *([f"{others} of another format or missing"] if others else []),
+        ]
+    )

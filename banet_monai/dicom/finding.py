@@ -1,91 +1,61 @@
 """Which DICOM files belong together: one case per series, per multi-frame object, or per single picture.
 
-Headers alone are read here, without pixel data. Nothing that names a patient is kept.
+Each file is parsed once, without its pixel data, and what was parsed is kept for the reader. Nothing that names a
+patient is shown.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
-import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from pydicom.dataset import Dataset
+import numpy as np
 
-from banet_monai.dicom.parsing import DicomReadError, in_threads, integer, open_dataset, quiet_pydicom, text, uid
+from banet_monai.dicom.headers import DicomHeader, header_of
+from banet_monai.dicom.parsing import in_threads, open_dataset, quiet_pydicom
+from banet_monai.dicom.selection import NOT_CHOSEN, SeriesRule, is_chosen
 
 __all__ = ["DicomCase", "DicomFindings", "DicomHeader", "files_below", "find_dicom_cases", "group_headers", "header_of"]
 
-HEADER_TAGS = (
-    "SOPClassUID",
-    "StudyInstanceUID",
-    "SeriesInstanceUID",
-    "Modality",
-    "SeriesNumber",
-    "ImageType",
-    "NumberOfFrames",
-    "Rows",
-    "ImagePositionPatient",
-    "ImageOrientationPatient",
-)
 # Modalities whose series are volumes even when a file lacks its position: then reading names what is missing.
 VOLUME_MODALITIES = ("CT", "MR", "PT")
-CODE = re.compile(r"[A-Z0-9]{1,16}")
-
-# SOP classes that are no images to segment (PS3.4 annex B.5); a prefix ends in a dot.
-NOT_AN_IMAGE = {
-    "1.2.840.10008.1.3.10": "DICOMDIR",
-    "1.2.840.10008.5.1.4.1.1.66.4": "SEG",
-    "1.2.840.10008.5.1.4.1.1.66.7": "SEG",
-    "1.2.840.10008.5.1.4.1.1.66.5": "surface segmentation",
-    "1.2.840.10008.5.1.4.1.1.66.": "raw data, registration or measurement",
-    "1.2.840.10008.5.1.4.1.1.30": "parametric map",
-    "1.2.840.10008.5.1.4.1.1.88.": "SR",
-    "1.2.840.10008.5.1.4.1.1.9.": "waveform",
-    "1.2.840.10008.5.1.4.1.1.11.": "presentation state",
-    "1.2.840.10008.5.1.4.1.1.104.": "encapsulated document",
-    "1.2.840.10008.5.1.4.1.1.481.2": "RTDOSE",
-    "1.2.840.10008.5.1.4.1.1.481.3": "RTSTRUCT",
-    "1.2.840.10008.5.1.4.1.1.481.5": "RTPLAN",
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class DicomHeader:
-    """What decides where a file belongs.
-
-    Args:
-        path: the file.
-        study: StudyInstanceUID, for grouping only, "" where empty.
-        series: SeriesInstanceUID, for grouping only, "" where empty.
-        modality: code such as ``CT``, "" where absent or no code.
-        series_number: SeriesNumber, None where absent.
-        frames: number of frames, at least 1.
-        has_position: whether the file states a position and an orientation.
-        is_localizer: whether ImageType calls it a localizer (scout).
-        not_an_image: why it is no image to segment, "" for images.
-    """
-
-    path: Path
-    study: str = ""
-    series: str = ""
-    modality: str = ""
-    series_number: int | None = None
-    frames: int = 1
-    has_position: bool = False
-    is_localizer: bool = False
-    not_an_image: str = ""
+SAME_DIRECTION = 1e-3  # direction cosines that differ by more are two directions
+DIGITS = 6  # of spacings in mm that are shown
 
 
 @dataclasses.dataclass(frozen=True)
 class DicomCase:
-    """The files of one image or volume; ``modality`` and ``series_number`` as in :class:`DicomHeader`."""
+    """The files of one image or volume, and what a listing may show of it.
+
+    Args:
+        paths: its files, in path order.
+        modality: code such as ``CT``, "" where absent.
+        series_number: SeriesNumber, None where absent.
+        description: SeriesDescription as :class:`~banet_monai.dicom.headers.DicomHeader` cleans it. It is free text
+            that people write: show it only where someone asked for a listing, never in messages or manifests.
+        size: columns and rows; those of most files where they differ.
+        frames: number of slices or frames.
+        spacing: distance between rows, then columns, then slices, mm. Two numbers where slices have no usual
+            distance, () where none is stated.
+        kind: ``"series"`` of slices, ``"multi-frame"`` object, ``"picture"``, or "" for a file that cannot be parsed.
+        study: StudyInstanceUID, for rules only.
+        series: SeriesInstanceUID, for rules only.
+    """
 
     paths: tuple[Path, ...]
     modality: str = ""
     series_number: int | None = None
+    description: str = dataclasses.field(default="", repr=False)
+    size: tuple[int, int] = (0, 0)
+    frames: int = 1
+    spacing: tuple[float, ...] = ()
+    kind: str = ""
+    study: str = dataclasses.field(default="", repr=False)
+    series: str = dataclasses.field(default="", repr=False)
 
     def __str__(self) -> str:
         number = "" if self.series_number is None else f" number {self.series_number}"
@@ -101,7 +71,10 @@ class DicomFindings(NamedTuple):
 
 
 def files_below(folder: Path, exclude: Path | None = None) -> Iterator[Path]:
-    """Every file under a folder in path order; links are followed once; ``exclude`` and what is in it is left out."""
+    """Every file under a folder in path order; links are followed once; ``exclude`` and what is in it is left out.
+
+    A folder inside it that may not be read is given itself, so that whoever asks can say so.
+    """
     left_out = exclude.resolve() if exclude is not None else None
     seen: set[Path] = set()
 
@@ -110,8 +83,14 @@ def files_below(folder: Path, exclude: Path | None = None) -> Iterator[Path]:
         if real in seen or real == left_out:
             return
         seen.add(real)
-        with os.scandir(place) as entries:
-            ordered = sorted(entries, key=lambda entry: entry.name)
+        try:
+            with os.scandir(place) as entries:
+                ordered = sorted(entries, key=lambda entry: entry.name)
+        except PermissionError:
+            if place == folder:
+                raise
+            yield place
+            return
         for entry in ordered:
             if entry.is_dir():
                 yield from walk(Path(entry.path))
@@ -121,35 +100,9 @@ def files_below(folder: Path, exclude: Path | None = None) -> Iterator[Path]:
     return walk(folder)
 
 
-def header_of(dataset: Dataset, path: Path) -> DicomHeader:
-    """The header of a parsed file."""
-    modality = text(dataset, "Modality")
-    number = text(dataset, "SeriesNumber")
-    image_type = dataset.get("ImageType")
-    return DicomHeader(
-        path=path,
-        study=text(dataset, "StudyInstanceUID"),
-        series=text(dataset, "SeriesInstanceUID"),
-        modality=modality if CODE.fullmatch(modality) else "",
-        series_number=int(number) if re.fullmatch(r"-?\d{1,12}", number) else None,
-        frames=max(1, integer(dataset, "NumberOfFrames", path.name, 1)),
-        has_position=bool(dataset.get("ImagePositionPatient") and dataset.get("ImageOrientationPatient")),
-        is_localizer=not isinstance(image_type, str) and "LOCALIZER" in (image_type or ()),
-        not_an_image=_not_an_image(dataset, modality),
-    )
-
-
-def _not_an_image(dataset: Dataset, modality: str) -> str:
-    sop_class = uid(dataset, "SOPClassUID")
-    for known, kind in NOT_AN_IMAGE.items():
-        if sop_class == known or (known.endswith(".") and sop_class.startswith(known)):
-            return kind if kind == "DICOMDIR" else f"non-image DICOM object ({kind})"
-    if "Rows" not in dataset:
-        return f"non-image DICOM object ({modality if CODE.fullmatch(modality) else 'unknown'})"
-    return ""
-
-
-def find_dicom_cases(paths: Sequence[Path], *, workers: int | None = None) -> DicomFindings:
+def find_dicom_cases(
+    paths: Sequence[Path], *, rules: Sequence[SeriesRule] = (), workers: int | None = None
+) -> DicomFindings:
     """Group DICOM files into cases.
 
     One case per series (by study and series UID) of single-frame images that state where they lie, and per
@@ -158,17 +111,21 @@ def find_dicom_cases(paths: Sequence[Path], *, workers: int | None = None) -> Di
 
     Args:
         paths: DICOM files.
-        workers: threads that read headers, by default one per core, eight at most.
+        rules: which series are wanted, from :func:`~banet_monai.dicom.selection.parse_rules`; the files of all others
+            are skipped, and so are files that cannot be parsed. All are wanted by default.
+        workers: threads that parse, by default one per core, eight at most.
     """
     with quiet_pydicom():
-        return group_headers(in_threads(_read_header, paths, workers))
+        cases, skipped = group_headers(in_threads(_read_header, paths, workers))
+    left = [(path, NOT_CHOSEN) for case in cases if not is_chosen(case, rules) for path in case.paths]
+    return DicomFindings([case for case in cases if is_chosen(case, rules)], sorted([*skipped, *left]))
 
 
 def _read_header(path: Path) -> DicomHeader | Path:
     try:
-        dataset, _ = open_dataset(path, HEADER_TAGS)
+        dataset, _ = open_dataset(path)
         return header_of(dataset, path)
-    except (DicomReadError, OSError):
+    except Exception:  # whatever a damaged file provokes: it becomes a case, and reading it names what is wrong
         return path
 
 
@@ -176,7 +133,7 @@ def group_headers(headers: Iterable[DicomHeader | Path]) -> DicomFindings:
     """Group headers into cases; a path stands for a file that cannot be parsed."""
     cases: list[DicomCase] = []
     skipped: list[tuple[Path, str]] = []
-    series: dict[tuple[str, str, str], list[DicomHeader]] = {}
+    series: dict[tuple[object, ...], list[DicomHeader]] = {}
     for header in headers:
         if isinstance(header, Path):
             cases.append(DicomCase((header,)))
@@ -185,23 +142,56 @@ def group_headers(headers: Iterable[DicomHeader | Path]) -> DicomFindings:
         elif header.is_localizer:
             skipped.append((header.path, "localizer"))
         else:
-            folder = "" if header.series else str(header.path.parent)  # an empty UID does not join folders
-            series.setdefault((header.study, header.series, folder), []).append(header)
+            series.setdefault(_series_key(header), []).append(header)
     for members in series.values():
         cases.extend(_cases_of_series(members))
     return DicomFindings(sorted(cases, key=lambda case: case.paths), sorted(skipped))
 
 
+def _series_key(header: DicomHeader) -> tuple[object, ...]:
+    """What the files of one series have in common; an empty UID joins neither folders nor numbers."""
+    if header.series:
+        return header.study, header.series
+    return header.study, "", header.path.parent, header.modality, header.series_number
+
+
 def _cases_of_series(members: Sequence[DicomHeader]) -> list[DicomCase]:
-    slices: list[DicomHeader] = []
-    singles: list[list[DicomHeader]] = []
-    for member in members:
-        is_slice = member.frames == 1 and (member.has_position or member.modality in VOLUME_MODALITIES)
-        if is_slice:
-            slices.append(member)
-        else:
-            singles.append([member])
-    groups = [slices, *singles] if slices else singles
-    return [
-        DicomCase(tuple(sorted(m.path for m in group)), group[0].modality, group[0].series_number) for group in groups
-    ]
+    slices = [member for member in members if _is_slice(member)]
+    others = [member for member in members if not _is_slice(member)]
+    stacks = [_case(slices, "series")] if slices else []
+    return stacks + [_case([member], "multi-frame" if member.frames > 1 else "picture") for member in others]
+
+
+def _is_slice(header: DicomHeader) -> bool:
+    in_volume = header.has_position or (header.modality in VOLUME_MODALITIES and not header.is_capture)
+    return header.frames == 1 and in_volume
+
+
+def _case(members: Sequence[DicomHeader], kind: str) -> DicomCase:
+    first = members[0]
+    spacing = next((member.spacing for member in members if member.spacing), ())
+    step = _slice_distance([place for member in members for place in member.places])
+    return DicomCase(
+        paths=tuple(sorted(member.path for member in members)),
+        modality=first.modality,
+        series_number=first.series_number,
+        description=next((member.description for member in members if member.description), ""),
+        size=Counter(member.size for member in members).most_common(1)[0][0],
+        frames=sum(member.frames for member in members),
+        spacing=tuple(round(value, DIGITS) for value in (*spacing, *step)) if spacing else (),
+        kind=kind,
+        study=first.study,
+        series=first.series,
+    )
+
+
+def _slice_distance(places: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
+    """The usual distance in mm between neighbours along the normal; () for one slice or for several directions."""
+    if len(places) < 2:
+        return ()
+    position, orientation = np.split(np.array(places), [3], axis=1)
+    if not np.isfinite(position).all() or not np.abs(orientation - orientation[0]).max() <= SAME_DIRECTION:
+        return ()
+    along = np.sort(position @ np.cross(orientation[0, :3], orientation[0, 3:]))
+    step = float(np.median(np.diff(along)))
+    return (step,) if step > 0 else ()

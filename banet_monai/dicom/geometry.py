@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["DicomGeometryError", "Plane", "Stack", "picture_affine", "plane_affine", "stack_planes"]
+__all__ = ["DicomGeometryError", "Plane", "Stack", "picture_affine", "plane_affine", "slice_order", "stack_planes"]
 
 Vector = NDArray[np.float64]
 
@@ -28,7 +28,18 @@ DRIFT_PIXELS = 0.1  # sideways displacement, in pixels, that no result can show
 
 
 class DicomGeometryError(ValueError):
-    """Pictures that do not form one regular volume; the message says why and what would work."""
+    """Pictures that do not form one regular volume; the message says why and what would work.
+
+    Args:
+        message: the whole message.
+        kind: what is wrong in a few words without any name, such as ``missing slices``.
+        slices_work: whether the pictures can still be read slice by slice.
+    """
+
+    def __init__(self, message: str, *, kind: str = "irregular", slices_work: bool = True) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.slices_work = slices_work
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,12 +89,15 @@ class Stack:
 
 
 def picture_affine(spacing: tuple[float, ...]) -> Vector:
-    """Affine of a picture that has no place in a patient: pixel sizes alone, or the identity where they are unknown.
+    """Affine of a picture that has no place in a patient, as ITK and viewers assume it: columns to L, rows to P.
+
+    These are the identity directions of DICOM's LPS, so both signs are negative in RAS.
 
     Args:
-        spacing: distance between rows, then between columns, mm; ().
+        spacing: distance between rows, then between columns, mm; () where unknown: 1 is taken.
     """
-    return np.diag([spacing[1], spacing[0], 1.0, 1.0]) if spacing else np.eye(4)
+    between_rows, between_columns = spacing or (1.0, 1.0)
+    return np.diag([-between_columns, -between_rows, 1.0, 1.0])
 
 
 def plane_affine(plane: Plane, thickness: float) -> Vector:
@@ -121,6 +135,42 @@ def stack_planes(planes: Sequence[Plane]) -> Stack:
     return Stack([int(k) for k in order], _affine(first, step), repairs)
 
 
+def slice_order(planes: Sequence[Plane], instances: Sequence[int]) -> list[int]:
+    """Order for pictures that form no volume: along the normal within each orientation, as far as that is known.
+
+    Orientations follow each other as the instance numbers do; without positions these alone decide.
+
+    Args:
+        planes: the pictures.
+        instances: number of each picture in its source, 0 where unknown.
+
+    Returns:
+        Indices of ``planes``.
+    """
+    order = sorted(range(len(planes)), key=lambda k: (instances[k], k))
+    try:
+        _check_complete(planes)
+        _check_directions(planes)
+    except DicomGeometryError:
+        return order
+    groups: list[list[int]] = []
+    for k in order:
+        same = (g for g in groups if _same_direction(planes[g[0]], planes[k]))
+        group = next(same, None)
+        if group is None:
+            groups.append([k])
+        else:
+            group.append(k)
+    for group in groups:
+        normal = _normal(planes[group[0]])
+        group.sort(key=lambda k: float(normal @ planes[k].position))
+    return [k for group in groups for k in group]
+
+
+def _same_direction(one: Plane, other: Plane) -> bool:
+    return float(np.abs(np.subtract(one.orientation, other.orientation)).max()) <= ROUNDING
+
+
 def _normal(plane: Plane) -> Vector:
     across = np.cross(plane.orientation[:3], plane.orientation[3:])
     return across / np.linalg.norm(across)
@@ -142,7 +192,8 @@ def _check_complete(planes: Sequence[Plane]) -> None:
         keywords = ", ".join(sorted({keyword for plane in lacking for keyword in plane.missing}))
         raise DicomGeometryError(
             f"{len(lacking)} of {len(planes)} images have no {keywords} (first: '{lacking[0].name}'), so they cannot "
-            "be put in order as a volume; give them one file at a time to segment them as pictures."
+            "be put in order as a volume; give them one file at a time to segment them as pictures.",
+            kind="no positions",
         )
 
 
@@ -150,21 +201,27 @@ def _check_one_grid(planes: Sequence[Plane]) -> None:
     sizes = Counter(plane.shape for plane in planes)
     if len(sizes) > 1:
         raise DicomGeometryError(
-            f"the images have {len(sizes)} sizes: {_tally(sizes, 'rows x columns')}; give the files of one size only."
+            f"the images have {len(sizes)} sizes: {_tally(sizes, 'rows x columns')}; give the files of one size only.",
+            kind="several sizes",
+            slices_work=False,
         )
     spacings = np.array([plane.spacing for plane in planes])
     if not (np.isfinite(spacings).all() and (spacings > 0).all()):
-        raise DicomGeometryError("PixelSpacing must be two positive numbers in mm in every image.")
+        raise DicomGeometryError(
+            "PixelSpacing must be two positive numbers in mm in every image.", kind="unusable pixel spacing"
+        )
     if not np.allclose(spacings, spacings[0], rtol=ROUNDING, atol=0):
         found = Counter(tuple(round(value, 4) for value in plane.spacing) for plane in planes)
         raise DicomGeometryError(
-            f"the images have {len(found)} pixel spacings: {_tally(found, 'mm')}; give the files of one spacing only."
+            f"the images have {len(found)} pixel spacings: {_tally(found, 'mm')}; give the files of one spacing only.",
+            kind="several pixel spacings",
         )
     references = Counter(plane.frame_of_reference for plane in planes if plane.frame_of_reference)
     if len(references) > 1:
         raise DicomGeometryError(
             f"the images lie in {len(references)} frames of reference ({', '.join(map(str, references.values()))} "
-            "images), so their positions cannot be compared; give the files of one frame of reference only."
+            "images), so their positions cannot be compared; give the files of one frame of reference only.",
+            kind="several frames of reference",
         )
 
 
@@ -181,7 +238,8 @@ def _check_directions(planes: Sequence[Plane]) -> None:
             raise DicomGeometryError(
                 f"'{plane.name}': ImageOrientationPatient must hold two unit vectors at a right angle, and "
                 "ImagePositionPatient finite numbers; correct or remove both attributes (without them the file is "
-                "read as a picture)."
+                "read as a picture).",
+                kind="unusable orientation",
             )
 
 
@@ -200,7 +258,8 @@ def _check_one_orientation(planes: Sequence[Plane]) -> list[str]:
     if len(groups) > 1:
         raise DicomGeometryError(
             f"the images have {len(groups)} orientations ({', '.join(str(count) for _, count in groups[:6])} images); "
-            "a volume needs one: give the files of one orientation only."
+            "a volume needs one: give the files of one orientation only.",
+            kind="several orientations",
         )
     return [] if exact else ["ImageOrientationPatient differs by rounding: the first image's is used"]
 
@@ -215,7 +274,8 @@ def _check_distances(along: Vector, names: Sequence[str]) -> None:
         k = int(repeated[0])
         raise DicomGeometryError(
             f"repeated slices: {len(repeated)} of {len(along)} images lie where another one lies (first: '{names[k]}' "
-            f"and '{names[k + 1]}'), as in copies, phases, echoes or time points; give the files of one of them only."
+            f"and '{names[k + 1]}'), as in copies, phases, echoes or time points; give the files of one of them only.",
+            kind="repeated slices",
         )
     # A gap of a whole number of steps is a hole, any other is uneven.
     steps = np.round(gaps / step)
@@ -225,13 +285,15 @@ def _check_distances(along: Vector, names: Sequence[str]) -> None:
         raise DicomGeometryError(
             f"uneven slices: distances range from {gaps.min():.4g} to {gaps.max():.4g} mm (first odd one between "
             f"'{names[k]}' and '{names[k + 1]}', usual: {step:.4g} mm); resample the series to even slices, or give "
-            "the files one at a time to segment them as pictures."
+            "the files one at a time to segment them as pictures.",
+            kind="uneven slices",
         )
     if missing := int((steps - 1).sum()):
         k = int(np.flatnonzero(steps > 1)[0])
         raise DicomGeometryError(
             f"missing slices: {missing} of {len(along) + missing} (first gap of {gaps[k]:.4g} mm between '{names[k]}' "
-            f"and '{names[k + 1]}', usual: {step:.4g} mm); export the series again in full, or give one unbroken part."
+            f"and '{names[k + 1]}', usual: {step:.4g} mm); export the series again in full, or give one unbroken part.",
+            kind="missing slices",
         )
 
 
@@ -244,7 +306,8 @@ def _check_direction_of_stacking(positions: Vector, normal: Vector, pixel: float
         raise DicomGeometryError(
             f"gantry tilt: slices are stacked at {angle:.2f} degrees to their normal; resample the series to an "
             "upright grid first (dcm2niix does and writes NIfTI), or give the files one at a time to segment them as "
-            "pictures."
+            "pictures.",
+            kind="gantry tilt",
         )
     offsets = positions - positions[0]
     share = (offsets @ normal) / (span @ normal)
@@ -252,5 +315,6 @@ def _check_direction_of_stacking(positions: Vector, normal: Vector, pixel: float
     if sideways.max() > DRIFT_PIXELS * pixel:
         raise DicomGeometryError(
             f"the slices are shifted sideways by up to {sideways.max():.4g} mm against each other; give the files one "
-            "at a time to segment them as pictures."
+            "at a time to segment them as pictures.",
+            kind="slices shifted sideways",
         )

@@ -226,7 +226,7 @@ class ToWorkingGridd(MapTransform, InvertibleTransform):
         if is_picture:
             order = (0, 1)
         elif self.spatial_dims == 2:
-            last = _slice_axis(affine, spacing) if self.slice_axis is None else self.slice_axis
+            last = _slice_axis(affine, spacing, image) if self.slice_axis is None else self.slice_axis
             order = (*[axis for axis in range(3) if axis != last], last)
         else:
             order, flipped = _to_orientation(affine, self.orientation)
@@ -322,8 +322,13 @@ def _affine(image: MetaTensor) -> NDArray[np.float64]:
     return np.asarray(to_affine_nd(3, image.affine.cpu().numpy().astype(np.float64)), dtype=np.float64)
 
 
-def _slice_axis(affine: NDArray[np.float64], spacing: NDArray[np.float64]) -> int:
-    """Axis of the largest spacing; among equal ones the axis closest to the third of RAS, if it is one of them."""
+def _slice_axis(affine: NDArray[np.float64], spacing: NDArray[np.float64], image: MetaTensor) -> int:
+    """Axis of the largest spacing; among equal ones the axis closest to the third of RAS, if it is one of them.
+
+    Frames, and slices that form no volume, lie along the last axis whatever the numbers of their affine.
+    """
+    if image.meta.get("layout") in ("frames", "slices"):
+        return 2
     largest = [axis for axis in range(3) if spacing[axis] >= (1 - SPACING_TIE) * max(spacing)]
     directions = np.abs(affine[2, :3] / spacing)
     return max(largest, key=lambda axis: directions[axis])

@@ -52,7 +52,8 @@ class NiftiReader(ImageReader):
             the network's channels.
 
     Meta:
-        ``affine`` and ``original_affine`` voxel to RAS; ``spacing_unit`` ``"mm"`` unless the header says otherwise;
+        ``affine`` and ``original_affine`` voxel to RAS; ``has_place`` whether the header says where that is;
+        ``spacing_unit`` ``"mm"`` unless the header says otherwise;
         ``bits`` and ``value_range``: 8 and ``(0, 255)`` for uint8 and RGB, 16 and ``(0, 65535)`` for uint16, where they
         are unscaled; else the range is two nan (unknown). The header's free text is left out: it may name a patient.
     """
@@ -102,6 +103,7 @@ class NiftiReader(ImageReader):
             "bits": bits,
             "value_range": value_range,
             "spacing_unit": "mm" if unit == "unknown" else unit,
+            "has_place": bool(header["sform_code"] or header["qform_code"]),
             "affine": img.affine.copy(),
             "original_affine": img.affine.copy(),
             "space": SpaceKeys.RAS,
@@ -137,13 +139,16 @@ def _open_nifti(path: Path) -> Any:
 class _LoadCase(LoadImage):
     """``LoadImage`` with exactly one reader per kind of file; returns channel-first float32."""
 
-    def __init__(self, *, in_channels: int | None, image_only: bool, dtype: DtypeLike) -> None:
+    def __init__(
+        self, *, in_channels: int | None, irregular: str = "refuse", image_only: bool, dtype: DtypeLike
+    ) -> None:
         # LoadImage.__init__ would build every reader that MONAI knows; here none may step in.
         self.readers: list[ImageReader] = []
         self.auto_select = False
         self.image_only = image_only
         self.dtype = dtype
         self.in_channels = in_channels
+        self.irregular = irregular
 
     def __call__(self, filename: Sequence[PathLike] | PathLike, reader: ImageReader | None = None) -> Any:
         return self.load(filename, reader, is_label=False)
@@ -175,7 +180,7 @@ class _LoadCase(LoadImage):
             return PictureReader(keep_palette=is_label)
         if kind == "nifti":
             return NiftiReader(in_channels=None if is_label else self.in_channels)
-        return SeriesReader()
+        return SeriesReader(irregular=self.irregular)
 
 
 class LoadCased(LoadImaged):
@@ -188,6 +193,7 @@ class LoadCased(LoadImaged):
     Args:
         keys: keys of paths; each becomes a ``MetaTensor`` ``(C, *spatial)``.
         in_channels: channels of the network, to refuse a 4D NIfTI whose last axis is something else. None: any.
+        irregular: what to do with DICOM slices that form no regular volume, as :class:`SeriesReader` takes it.
         label_keys: keys that hold masks: palette indices and 1-bit values are kept, equal colour channels become one.
         image_only: ``False`` also stores ``{key}_meta_dict``.
         allow_missing_keys: pass over keys that a record lacks.
@@ -206,12 +212,15 @@ class LoadCased(LoadImaged):
         keys: KeysCollection,
         *,
         in_channels: int | None = None,
+        irregular: str = "refuse",
         label_keys: KeysCollection = ("label",),
         image_only: bool = True,
         allow_missing_keys: bool = False,
     ) -> None:
         MapTransform.__init__(self, keys, allow_missing_keys)  # not LoadImaged's: see _LoadCase
-        self._loader: _LoadCase = _LoadCase(in_channels=in_channels, image_only=image_only, dtype=np.float32)
+        self._loader: _LoadCase = _LoadCase(
+            in_channels=in_channels, irregular=irregular, image_only=image_only, dtype=np.float32
+        )
         self.meta_keys = (None,) * len(self.keys)
         self.meta_key_postfix = (PostFix.meta(),) * len(self.keys)
         self.overwriting = True

@@ -1,10 +1,16 @@
+import gc
 import json
+import os
+import tempfile
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from banet_monai.data.inputs import case_records, find_cases, find_inputs
+from banet_monai.data.inputs import NoImageError, case_records, find_cases, find_inputs
 from tests.dicom_objects import image, series, write, write_all
+from tests.dicomdirs import write_dicomdir
 
 
 def touch(*paths):
@@ -180,3 +186,273 @@ def test_one_label_for_a_folder_of_pictures_is_refused(tmp_path):
     (tmp_path / "list.csv").write_text("image,label\nmany,m.png\n")
     with pytest.raises(ValueError, match="one label for 2 images"):
         find_cases(tmp_path / "list.csv")
+
+
+def zip_of(folder, path, *, prefix=""):
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(folder.rglob("*")):
+            if file.is_file():
+                archive.write(file, f"{prefix}{file.relative_to(folder).as_posix()}")
+    return path
+
+
+@pytest.fixture
+def temporary(tmp_path_factory, monkeypatch):
+    """The folder in which temporary ones are made."""
+    folder = tmp_path_factory.mktemp("temporary")
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+def test_zip_counts_as_a_folder(tmp_path, temporary):
+    write_series(tmp_path / "study/ct")
+    touch(tmp_path / "study/a.png", tmp_path / "study/notes.txt", tmp_path / "study/__MACOSX/._a.png")
+    write(image(np.zeros((8, 8), np.uint8), modality="SEG"), tmp_path / "study/seg.dcm")
+    path = zip_of(tmp_path / "study", tmp_path / "study.zip")
+    with find_inputs(path) as unpacked:
+        folder = find_inputs(tmp_path / "study")
+        assert [(c.kind, c.name, c.paths) for c in unpacked.cases] == [(c.kind, c.name, c.paths) for c in folder.cases]
+        assert unpacked.skipped == folder.skipped
+        assert [case.name for case in unpacked.cases] == ["a", "ct"]
+        assert all(file.is_relative_to(temporary) and file.is_file() for c in unpacked.cases for file in c.files)
+    assert list(temporary.iterdir()) == []
+
+
+def test_series_in_the_root_of_a_zip_is_called_after_it(tmp_path, temporary):
+    write_series(tmp_path / "in")
+    with find_inputs(zip_of(tmp_path / "in", tmp_path / "1.2.3.zip")) as inputs:
+        assert [(case.name, case.source) for case in inputs.cases] == [("1.2.3", ".")]
+
+
+def test_zip_in_a_tree_is_a_folder_called_by_its_stem(tmp_path, temporary):
+    write_series(tmp_path / "in")
+    touch(tmp_path / "in/b/c.png")
+    (tmp_path / "tree/deep").mkdir(parents=True)
+    zip_of(tmp_path / "in", tmp_path / "tree/deep/study.ZIP")
+    touch(tmp_path / "tree/a.png")
+    with find_inputs(tmp_path / "tree") as inputs:
+        assert [(case.name, case.source) for case in inputs.cases] == [
+            ("a", "a.png"),
+            ("deep/study", "deep/study.ZIP"),
+            ("deep/study/b/c", "deep/study.ZIP/b/c.png"),
+        ]
+
+
+def test_zip_beside_its_unpacked_copy_has_series_and_names_of_its_own(tmp_path, temporary):
+    write_series(tmp_path / "tree/study/ct")
+    zip_of(tmp_path / "tree/study", tmp_path / "tree/study.zip")
+    with find_inputs(tmp_path / "tree") as inputs:
+        assert [(case.name, len(case.files)) for case in inputs.cases] == [("study.zip/ct", 2), ("study/ct", 2)]
+
+
+def test_hostile_and_nested_zips_in_a_tree_are_skipped_with_the_reason_and_the_rest_goes_on(tmp_path, temporary):
+    touch(tmp_path / "tree/a.png")
+    zip_of(tmp_path / "tree", tmp_path / "hostile.zip", prefix="../")
+    (tmp_path / "broken.zip").write_bytes(b"PK")
+    zip_of(tmp_path / "tree", tmp_path / "tree/inner.zip")
+    zip_of(tmp_path / "tree", tmp_path / "outer.zip")
+    with find_inputs(tmp_path) as inputs:
+        assert [case.name for case in inputs.cases] == ["outer/a", "tree/a", "tree/inner/a"]
+        reasons = dict(inputs.skipped)
+    assert reasons["hostile.zip"].startswith("zip file that is not unpacked: entry 1 has an unsafe name")
+    assert reasons["broken.zip"].startswith("zip file that cannot be unpacked (BadZipFile): it is no zip file")
+    assert reasons["outer.zip/inner.zip"] == "zip file inside a zip file: unpack the outer one first"
+    assert list(temporary.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("members", "error"),
+    [
+        ({"../a.png": b"x"}, "entry 1 has an unsafe name"),
+        ({"a.txt": b"x"}, "there is no image"),
+        ({}, "empty zip file"),
+    ],
+)
+def test_zip_given_as_input_that_cannot_be_used_leaves_nothing_behind(tmp_path, temporary, members, error):
+    with zipfile.ZipFile(tmp_path / "bad.zip", "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    with pytest.raises(ValueError, match=rf"(?s)bad\.zip.*{error}|{error}.*bad\.zip"):
+        find_inputs(tmp_path / "bad.zip")
+    assert list(temporary.iterdir()) == []
+
+
+def test_files_of_a_zip_stay_while_cases_or_records_are_in_use(tmp_path, temporary):
+    touch(tmp_path / "in/a.png")
+    path = zip_of(tmp_path / "in", tmp_path / "in.zip")
+    cases = find_cases(path)
+    gc.collect()
+    assert cases[0].files[0].is_file()
+    del cases
+    gc.collect()
+    assert list(temporary.iterdir()) == []
+    inputs = find_inputs(path)
+    close, record = inputs.close, inputs.records()[0]
+    del inputs
+    gc.collect()
+    assert Path(record["image"]).is_file()
+    close()
+    assert list(temporary.iterdir()) == []
+
+
+def test_zip_in_a_data_list_is_looked_into(tmp_path, temporary):
+    touch(tmp_path / "in/a.png", tmp_path / "in/b.png")
+    zip_of(tmp_path / "in", tmp_path / "study.zip")
+    (tmp_path / "list.json").write_text(json.dumps(["study.zip"]))
+    with find_inputs(tmp_path / "list.json") as inputs:
+        assert [case.name for case in inputs.cases] == ["study/a", "study/b"]
+
+
+def test_dicomdir_names_the_files_and_missing_ones_stay_cases(tmp_path):
+    write_series(tmp_path / "cd/ct")
+    touch(tmp_path / "cd/a.png", tmp_path / "cd/autorun.exe")
+    path = write_dicomdir(
+        tmp_path / "cd/DICOMDIR", [["CT", "0000.DCM"], ["CT", "0001.DCM"], ["CT", "0002"], ["..", "X"]]
+    )
+    inputs = find_inputs(path)
+    assert [(case.kind, case.name, case.paths) for case in inputs.cases] == [
+        ("dicom", "CT/0002", ("CT/0002",)),
+        ("dicom", "ct", ("ct/0000.dcm", "ct/0001.dcm")),
+    ]
+    assert inputs.skipped == [("DICOMDIR", "DICOMDIR (names 1 files outside its folder)")]
+
+
+def test_dicomdir_in_a_folder_is_a_file_like_any_other(tmp_path):
+    write_series(tmp_path / "ct")
+    write_dicomdir(tmp_path / "DICOMDIR", [["CT", "0000.DCM"]])
+    inputs = find_inputs(tmp_path)
+    assert [case.name for case in inputs.cases] == ["ct"]
+    assert inputs.skipped == [("DICOMDIR", "DICOMDIR")]
+
+
+def test_dicomdir_of_another_name_is_known_by_its_class(tmp_path):
+    write_series(tmp_path / "ct")
+    path = write_dicomdir(tmp_path / "index.dcm", [["CT", "0000.DCM"], ["CT", "0001.DCM"]])
+    assert names(path) == ["ct"]
+
+
+def test_rules_choose_series_and_leave_everything_else_out_with_the_reason(tmp_path):
+    touch(tmp_path / "a.png", tmp_path / "b.nii", tmp_path / "notes.txt")
+    write_series(tmp_path / "ct", uid="1.2.3", number="7")
+    write_series(tmp_path / "ct", uid="1.2.4", number="3", first=10)
+    (tmp_path / "list.json").write_text(json.dumps(["ct", "a.png", ["ct/0000.dcm", "ct/0001.dcm"], "gone.dcm"]))
+    reason = "not chosen by the series rules"
+    inputs = find_inputs(tmp_path, series="number=3")
+    assert [case.name for case in inputs.cases] == ["ct/series-3"]  # as without rules
+    assert inputs.skipped == [
+        ("a.png", reason),
+        ("b.nii", reason),
+        ("ct/0000.dcm", reason),
+        ("ct/0001.dcm", reason),
+        ("list.json", "not an image format"),
+        ("notes.txt", "not an image format"),
+    ]
+    listed = find_inputs(tmp_path / "list.json", series=[{"uid": "1.2.3"}])
+    assert [case.paths for case in listed.cases] == [("ct/0000.dcm", "ct/0001.dcm")] * 2
+    assert ("gone.dcm", "missing, so that no series rule can choose it") in listed.skipped
+
+
+def test_rules_that_choose_nothing_say_what_is_there_without_descriptions(tmp_path):
+    for ds in (objects := series(np.zeros((3, 4, 4), np.int16))):
+        ds.SeriesDescription = "Doe liver"
+    write_all(objects, tmp_path / "ct")
+    touch(tmp_path / "a.png")
+    with pytest.raises(
+        NoImageError, match=r"rules choose nothing in .*: CT number 4 \(3 files\), 1 of another"
+    ) as caught:
+        find_inputs(tmp_path, series="modality=MR")
+    assert "Doe" not in str(caught.value)
+    assert isinstance(caught.value, ValueError)
+
+
+def test_rule_that_cannot_be_understood_is_refused_before_anything_is_opened(tmp_path):
+    with pytest.raises(ValueError, match="did you mean 'modality'"):
+        find_inputs(tmp_path / "nowhere", series="modalty=CT")
+
+
+def test_seg_alone_is_named(tmp_path):
+    path = write(image(np.zeros((8, 8), np.uint8), modality="SEG"), tmp_path / "seg.dcm")
+    with pytest.raises(
+        NoImageError, match=r"no image in '.*seg\.dcm' \(1 x non-image DICOM object \(SEG\)\)\. A SEG is"
+    ):
+        find_inputs(path)
+
+
+def test_series_of_one_number_in_one_folder_have_names_of_their_own(tmp_path):
+    for k in range(3):
+        write_series(tmp_path / "ct", uid=f"1.2.{k}", number="4", first=10 * k)
+    assert names(tmp_path) == ["ct/series-1", "ct/series-2", "ct/series-3"]
+
+
+def test_cases_carry_what_a_listing_shows(tmp_path):
+    write_series(tmp_path / "ct")
+    touch(tmp_path / "a.png")
+    picture, ct = find_cases(tmp_path)
+    assert picture.dicom is None
+    assert (ct.dicom.modality, ct.dicom.size, ct.dicom.frames, ct.dicom.spacing) == ("CT", (4, 4), 2, (0.8, 0.5, 2.0))
+
+
+@pytest.mark.parametrize("flag", [True, "true"])
+def test_without_paths_everything_is_called_by_numbers(tmp_path, temporary, flag):
+    write_series(tmp_path / "DOE^JANE/ct")
+    touch(tmp_path / "DOE^JANE/a.png", tmp_path / "jane.txt", tmp_path / "doe.nii")
+    touch(tmp_path / "in/jane.png")
+    zip_of(tmp_path / "in", tmp_path / "jane.zip")
+    (tmp_path / "in/jane.png").unlink()
+    (tmp_path / "zzz.zip").write_bytes(b"")
+    with find_inputs(tmp_path, no_paths=flag) as inputs:
+        assert [(case.kind, case.name, case.paths) for case in inputs.cases] == [
+            ("picture", "case-0001", ("case-0001",)),
+            ("dicom", "case-0002", ("case-0002/0001", "case-0002/0002")),
+            ("nifti", "case-0003", ("case-0003",)),
+            ("picture", "case-0004", ("case-0004",)),
+        ]
+        assert [record["source"] for record in inputs.records()] == ["case-0001", "case-0002", "case-0003", "case-0004"]
+        assert [path for path, _ in inputs.skipped] == ["skipped-0001", "skipped-0002"]
+        assert not any("jane" in f"{entry}".lower() or "zzz" in f"{entry}" for entry in inputs.skipped)
+
+
+def test_numbers_of_cases_do_not_depend_on_rules(tmp_path):
+    write_series(tmp_path / "a", uid="1.2.3", number="7")
+    write_series(tmp_path / "b", uid="1.2.4", number="3")
+    assert [case.name for case in find_inputs(tmp_path, no_paths=True, series="number=3").cases] == ["case-0002"]
+
+
+def test_errors_without_paths_do_not_name_the_input(tmp_path):
+    touch(tmp_path / "jane.txt")
+    with pytest.raises(NoImageError, match="there is no image in the input") as caught:
+        find_inputs(tmp_path, no_paths=True)
+    assert tmp_path.name not in str(caught.value)
+
+
+def test_inputs_unpack_into_cases_and_skipped_files(tmp_path):
+    touch(tmp_path / "a.png", tmp_path / "b.txt")
+    cases, skipped = find_inputs(tmp_path)
+    assert ([case.name for case in cases], skipped) == (["a"], [("b.txt", "not an image format")])
+
+
+def test_folder_of_ten_thousand_files_is_looked_through_in_seconds(tmp_path):
+    for k in range(10_000):
+        (tmp_path / f"{k}.png").touch()
+    opened = []
+    real = Path.open
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Path, "open", lambda self, *args, **kwargs: opened.append(self) or real(self, *args, **kwargs))
+        assert len(find_cases(tmp_path)) == 10_000
+    assert opened == []
+
+
+def test_a_folder_that_may_not_be_read_is_skipped_with_the_reason(tmp_path, monkeypatch):
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "a.png").write_bytes(b"x")
+    scandir = os.scandir
+
+    def guarded(place):
+        if Path(place).name == "closed":
+            raise PermissionError(13, "Permission denied", str(place))
+        return scandir(place)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    found = find_inputs(tmp_path)
+    assert [case.name for case in found.cases] == ["a"]
+    assert found.skipped == [("closed", "folder without permission to read it")]

@@ -3,7 +3,14 @@ import dataclasses
 import numpy as np
 import pytest
 
-from banet_monai.dicom.geometry import DicomGeometryError, Plane, picture_affine, plane_affine, stack_planes
+from banet_monai.dicom.geometry import (
+    DicomGeometryError,
+    Plane,
+    picture_affine,
+    plane_affine,
+    slice_order,
+    stack_planes,
+)
 from tests.dicom_objects import AXIAL, turned
 
 OBLIQUE = turned(25, 10, -40)
@@ -57,9 +64,9 @@ def test_single_plane_is_as_thick_as_told():
     assert np.linalg.norm(affine[:3, 2]) == pytest.approx(7.0)
 
 
-def test_picture_affine_has_the_column_distance_first():
-    np.testing.assert_array_equal(picture_affine((0.8, 0.5)), np.diag([0.5, 0.8, 1, 1]))
-    np.testing.assert_array_equal(picture_affine(()), np.eye(4))
+def test_picture_affine_has_the_column_distance_first_and_runs_to_the_left_and_back():
+    np.testing.assert_array_equal(picture_affine((0.8, 0.5)), np.diag([-0.5, -0.8, 1, 1]))
+    np.testing.assert_array_equal(picture_affine(()), np.diag([-1, -1, 1, 1]))
 
 
 @pytest.mark.parametrize(
@@ -129,3 +136,33 @@ def test_rounded_positions_are_no_tilt():
 def test_slices_shifted_sideways_are_named():
     with pytest.raises(DicomGeometryError, match=r"shifted sideways by up to 3 mm"):
         stack_planes(shifted(lambda k: 3.0 * (k == 2)))
+
+
+def test_what_is_wrong_is_said_in_a_few_words_without_names():
+    with pytest.raises(DicomGeometryError, match="missing slices") as error:
+        stack_planes(planes((0, 1, 3)))
+    assert (error.value.kind, error.value.slices_work) == ("missing slices", True)
+
+
+def test_several_sizes_cannot_be_stacked_even_without_a_volume():
+    with pytest.raises(DicomGeometryError, match="2 sizes") as error:
+        stack_planes(changed(2, shape=(256, 256)))
+    assert not error.value.slices_work
+
+
+def test_loose_slices_follow_their_positions_whatever_their_numbers():
+    assert slice_order(planes((3, 0, 7, 1)), [1, 2, 3, 4]) == [1, 3, 0, 2]
+
+
+def test_slices_at_one_place_follow_their_numbers():
+    assert slice_order(planes((1, 0, 1, 0)), [1, 4, 2, 3]) == [3, 1, 0, 2]
+
+
+def test_orientations_follow_each_other_as_their_first_numbers_do():
+    mixed = planes((1, 0), AXIAL) + planes((1, 0), OBLIQUE)
+    assert slice_order(mixed, [3, 4, 1, 2]) == [3, 2, 1, 0]
+
+
+def test_slices_without_positions_follow_their_numbers_or_stay_as_given():
+    assert slice_order(changed(2, position=()), [5, 4, 3, 2, 1]) == [4, 3, 2, 1, 0]
+    assert slice_order(changed(2, position=()), [0, 0, 0, 0, 0]) == [0, 1, 2, 3, 4]

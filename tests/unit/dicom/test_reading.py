@@ -21,6 +21,12 @@ def volume(slices=5, rows=7, columns=9, dtype=np.int16):
     return np.random.default_rng(0).integers(0, 100, (slices, rows, columns)).astype(dtype)
 
 
+def complete(ds):
+    """The object with the type 2 attributes that test objects leave out."""
+    ds.PatientBirthDate, ds.PatientSex, ds.StudyTime, ds.StudyID = "", "", "", ""
+    return ds
+
+
 def load(path, reader=None):
     reader = reader or SeriesReader()
     return reader.get_data(reader.read(path))
@@ -136,7 +142,7 @@ def test_grey_byte_picture_is_two_dimensional_with_unknown_spacing(tmp_path):
     np.testing.assert_array_equal(array, pixels.T)
     assert array.dtype == np.uint8
     assert (meta["layout"], meta["spacing_unit"], meta["bits"]) == ("picture", "px", 8)
-    np.testing.assert_array_equal(meta["affine"], np.eye(4))
+    np.testing.assert_array_equal(meta["affine"], np.diag([-1, -1, 1, 1]))
     assert "window" not in meta
 
 
@@ -144,7 +150,7 @@ def test_grey_byte_picture_is_two_dimensional_with_unknown_spacing(tmp_path):
 def test_picture_without_a_place_has_its_pixel_size_on_the_diagonal(tmp_path, keyword):
     ds = image(np.zeros((3, 4), np.uint8), modality="DX", **{keyword: ["0.2", "0.3"]})
     _, meta = scanned(tmp_path, [ds])
-    np.testing.assert_allclose(meta["affine"], np.diag([0.3, 0.2, 1, 1]))
+    np.testing.assert_allclose(meta["affine"], np.diag([-0.3, -0.2, 1, 1]))
     assert meta["spacing_unit"] == "mm"
 
 
@@ -341,7 +347,7 @@ def test_number_that_is_none_is_named_without_quoting_it(tmp_path):
 
 
 def test_missing_decoder_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setattr("banet_monai.dicom.pixels.can_decode", lambda syntax: False)
+    monkeypatch.setattr("banet_monai.dicom.decoding.can_decode", lambda syntax: False)
     path = write(run_length_packed(image(np.zeros((8, 8), np.uint8))), tmp_path / "x.dcm", syntax=RLELossless)
     with pytest.raises(DicomReadError, match=r'compressed as RLE Lossless.*pip install "banet-monai\[dicom\]"'):
         load(path)
@@ -370,6 +376,7 @@ def test_repairs_are_said(tmp_path):
     for ds, number in zip(objects, "3142", strict=True):
         ds.InstanceNumber = number
         ds.StudyInstanceUID, ds.SpecificCharacterSet = "", ""
+        complete(ds)
     _, meta = scanned(tmp_path, objects)
     repairs = meta_list(meta["repairs"])
     assert [repair.split(":")[0] for repair in repairs] == [
@@ -381,8 +388,15 @@ def test_repairs_are_said(tmp_path):
 
 
 def test_clean_series_needs_no_repair(tmp_path):
-    _, meta = scanned(tmp_path, series(volume(4)))
+    _, meta = scanned(tmp_path, [complete(ds) for ds in series(volume(4))])
     assert meta["repairs"] == ""
+
+
+def test_absent_type_2_attributes_are_said(tmp_path):
+    ds = complete(image(np.zeros((8, 8), np.uint8)))
+    del ds.StudyID, ds.PatientSex
+    _, meta = scanned(tmp_path, [ds])
+    assert meta["repairs"] == "PatientSex, StudyID absent: taken as empty"
 
 
 def test_series_that_mixes_grey_and_colour_is_refused(tmp_path):
