@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from banet_monai.report.manifest import RunReport
+from banet_monai.report.manifest import CasesFailedError, RunReport
 from banet_monai.report.overlays import contact_sheet, draw_outline, overlay_picture, overlay_volume
 
-__all__ = ["RunReport", "contact_sheet", "draw_outline", "overlay_picture", "overlay_volume"]
+__all__ = ["CasesFailedError", "RunReport", "contact_sheet", "draw_outline", "overlay_picture", "overlay_volume"]

@@ -7,6 +7,8 @@ import json
 import logging
 import os
 import platform
+import re
+import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -16,15 +18,22 @@ import monai
 import torch
 
 import banet_monai
+from banet_monai.files import write_beside
+from banet_monai.flags import as_flag
 
 if TYPE_CHECKING:
     from banet_monai.data.inputs import Inputs
 
-__all__ = ["RunReport", "file_sha256"]
+__all__ = ["CasesFailedError", "RunReport", "file_sha256"]
 
 logger = logging.getLogger(__name__)
 
 NOTICE = "For research use, not a medical device."
+NAMED_AT_MOST = 10  # failed cases in the closing error; all of them stand in the manifest
+
+
+class CasesFailedError(RuntimeError):
+    """Some cases of a batch have no result; all others are done and the manifest is written."""
 
 
 def file_sha256(path: str | Path) -> str:
@@ -40,7 +49,7 @@ class RunReport:
     """Collects the fate of every case and file, and writes ``manifest.json`` at the end of the run.
 
     Every path in the manifest is relative to the input root or to the output folder; it holds no absolute path and no
-    attribute of a DICOM file.
+    attribute of a DICOM file but the modality, in warnings. Seconds of a case count from the end of the one before.
 
     Args:
         output_dir: folder of the results; ``manifest.json`` goes there.
@@ -51,6 +60,8 @@ class RunReport:
         skipped: files that are no case, as ``(relative path, reason)``.
         weights: file of the network's weights, recorded by name and SHA-256. Empty: not recorded.
         device: device that the network runs on, in words.
+        no_paths: ``inputs`` are named by case numbers (:func:`banet_monai.data.find_inputs`): file names are taken out
+            of every message too. "true" and "false" work as well.
 
     Raises:
         ValueError: when two records have the same name, so that one result would overwrite the other.
@@ -66,16 +77,21 @@ class RunReport:
         skipped: Sequence[tuple[str, str]] = (),
         weights: str | Path = "",
         device: str = "",
+        no_paths: bool | str = False,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.input_root = str(input_root)
         self.weights = str(weights)
         self.device = str(device)
+        self.secret_names = _file_names(inputs) if inputs is not None and as_flag(no_paths, "no_paths") else {}
         self.skipped = [(str(path), self._without_paths(reason)) for path, reason in skipped]
         self.started = _now()
+        self.last_end = time.perf_counter()
         self.files: dict[str, list[str]] = {}
-        self.results: dict[str, str] = {}
+        self.results: dict[str, list[str]] = {}
         self.failures: dict[str, str] = {}
+        self.warnings: dict[str, list[str]] = {}
+        self.seconds: dict[str, float] = {}
         if inputs is not None:
             self.skipped += [(path, self._without_paths(reason)) for path, reason in inputs.skipped]
             for case in inputs.cases:
@@ -94,22 +110,41 @@ class RunReport:
             raise ValueError(f"two inputs have the name '{name}'; names must differ, keep the suffix in one of them.")
         self.files[name] = paths
 
-    def done(self, name: str, result: str | Path) -> None:
-        """Record a case whose result was written; ``result`` lies in the output folder."""
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many cases are done and failed, and how many files were skipped."""
+        return {"done": len(self.results), "skipped": len(self.skipped), "failed": len(self.failures)}
+
+    def done(self, name: str, *results: str | Path) -> None:
+        """Record a case whose results were written in the output folder, the most important one first."""
         self.files.setdefault(name, [name])
-        self.results[name] = Path(os.path.relpath(result, self.output_dir)).as_posix()
+        self.results[name] = [Path(os.path.relpath(result, self.output_dir)).as_posix() for result in results]
+        self._clock(name)
 
     def failed(self, name: str, reason: str) -> None:
         """Record a case without a result, and why."""
         self.files.setdefault(name, [name])
         self.failures[name] = self._without_paths(reason)
+        self._clock(name)
         logger.error("'%s' failed: %s", name, self.failures[name])
+
+    def warned(self, name: str, text: str) -> None:
+        """Record what people should know about a case that has a result."""
+        warning = self._without_paths(text)
+        if warning not in self.warnings.setdefault(name, []):
+            self.warnings[name].append(warning)
+            logger.warning("'%s': %s", name, warning)
+
+    def _clock(self, name: str) -> None:
+        now = time.perf_counter()
+        self.seconds[name] = round(now - self.last_end, 3)
+        self.last_end = now
 
     def finish(self) -> None:
         """Write the manifest, log the counts, and raise if any case failed.
 
         Raises:
-            RuntimeError: naming the failed cases, so that the process ends with an exit code that is not 0.
+            CasesFailedError: naming failed cases, so that the process ends with an exit code that is not 0.
         """
         for name in self.files:
             if name not in self.results and name not in self.failures:
@@ -118,8 +153,12 @@ class RunReport:
         total = len(self.files)
         logger.info("%d done, %d skipped, %d failed.", len(self.results), len(self.skipped), len(self.failures))
         if self.failures:
-            reasons = "; ".join(f"{name}: {reason}" for name, reason in sorted(self.failures.items()))
-            raise RuntimeError(f"{len(self.failures)} of {total} cases failed: {reasons}")
+            named = [f"{name}: {reason}" for name, reason in sorted(self.failures.items())]
+            rest = len(named) - NAMED_AT_MOST
+            more = f"; and {rest} more, all in manifest.json" if rest > 0 else ""
+            raise CasesFailedError(
+                f"{len(self.failures)} of {total} cases failed: {'; '.join(named[:NAMED_AT_MOST])}{more}"
+            )
 
     def _manifest(self) -> dict[str, Any]:
         return {
@@ -134,7 +173,7 @@ class RunReport:
             },
             "device": self.device,
             "weights": self._weights(),
-            "counts": {"done": len(self.results), "skipped": len(self.skipped), "failed": len(self.failures)},
+            "counts": self.counts,
             "files": sorted(self._entries(), key=lambda entry: entry["path"]),
         }
 
@@ -142,21 +181,32 @@ class RunReport:
         path = Path(self.weights)
         return {"file": path.name, "sha256": file_sha256(path)} if self.weights and path.is_file() else {}
 
-    def _entries(self) -> list[dict[str, str]]:
+    def _entries(self) -> list[dict[str, Any]]:
         """One entry per file that was found, a file of a series pointing to its case."""
-        entries = [{"path": path, "fate": "skipped", "reason": reason} for path, reason in self.skipped]
+        entries: list[dict[str, Any]] = [
+            {"path": path, "fate": "skipped", "reason": reason} for path, reason in self.skipped
+        ]
         for name, files in self.files.items():
-            fate = (
-                {"fate": "failed", "reason": self.failures[name]}
-                if name in self.failures
-                else {"fate": "result", "result": self.results[name]}
-            )
+            fate = self._fate(name)
             if len(files) == 1:
                 entries.append({"path": files[0], **fate})
                 continue
             entries.append({"path": name, **fate})
             entries.extend({"path": path, "fate": "part of case", "case": name} for path in files)
         return entries
+
+    def _fate(self, name: str) -> dict[str, Any]:
+        fate: dict[str, Any]
+        if name in self.failures:
+            fate = {"fate": "failed", "reason": self.failures[name]}
+        else:
+            first, *more = self.results[name]
+            fate = {"fate": "result", "result": first, **({"also": more} if more else {})}
+        if name in self.warnings:
+            fate["warnings"] = self.warnings[name]
+        if name in self.seconds:
+            fate["seconds"] = self.seconds[name]
+        return fate
 
     def _relative(self, path: str | Path) -> str:
         if self.input_root:
@@ -170,14 +220,23 @@ class RunReport:
         for folder in (self.input_root, str(self.output_dir)):
             for spelling in (folder, str(Path(folder).resolve())) if folder not in ("", ".") else ():
                 reason = reason.replace(spelling + os.sep, "").replace(spelling, ".")
+        for name, number in self.secret_names.items():
+            reason = re.sub(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", number.replace("\\", r"\\"), reason)
         return reason
 
     def _write(self, manifest: Mapping[str, Any]) -> None:
-        """Beside, then renamed: a reader never sees half a manifest."""
-        self.output_dir.mkdir(parents=True, exist_ok=True)
-        partial = self.output_dir / ".manifest.json.part"
-        partial.write_text(json.dumps(manifest, indent=4, ensure_ascii=False) + "\n", encoding="utf-8")
-        partial.replace(self.output_dir / "manifest.json")
+        text = json.dumps(manifest, indent=4, ensure_ascii=False) + "\n"
+        write_beside(self.output_dir / "manifest.json", lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def _file_names(inputs: Inputs) -> dict[str, str]:
+    """File and folder names of the inputs to the number that stands for them, longest first."""
+    names: dict[str, str] = {}
+    for case in inputs.cases:
+        for file, number in zip(case.files, case.paths, strict=True):
+            names |= {str(file): number, file.name: number}
+        names[f"'{case.files[0].parent.name}'"] = f"'{case.name}'"  # a plain word elsewhere may be no folder
+    return {name: names[name] for name in sorted(names, key=len, reverse=True)}
 
 
 def _now() -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+import functools
+import logging
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import nibabel
 import numpy as np
 import torch
 from monai.config import KeysCollection
@@ -15,9 +16,12 @@ from monai.transforms import MapTransform, SaveImaged
 from numpy.typing import NDArray
 from PIL import Image
 
+from banet_monai.data.failures import explanation
+from banet_monai.dicom.segments import segments_of
 from banet_monai.files import write_beside
 from banet_monai.flags import as_flag
-from banet_monai.report.overlays import PALETTE, overlay_picture, overlay_volume
+from banet_monai.report.overlays import overlay_picture, overlay_volume
+from banet_monai.transforms.formats import SEG_KINDS, ResultWriter, case_warnings, fitting_format, output_formats
 from banet_monai.transforms.grid import RestoreGridd
 from banet_monai.transforms.pictures import PictureReader
 
@@ -27,22 +31,24 @@ __all__ = [
     "DropChannel2Dd",
     "SaveResultd",
     "result_overlay",
-    "write_label_nifti",
-    "write_label_png",
 ]
 
+logger = logging.getLogger(__name__)
+
 MODES = ("binary", "multiclass", "multilabel")
-EXTENSIONS = ("auto", ".png", ".nii.gz")
 
 
 class CaseReport(Protocol):
     """What the saver tells about each case; :class:`banet_monai.report.RunReport` is one."""
 
-    def done(self, name: str, result: str | Path) -> None:
-        """A result was written."""
+    def done(self, name: str, *results: str | Path) -> None:
+        """Results were written, the most important one first."""
 
     def failed(self, name: str, reason: str) -> None:
         """There is no result, and why."""
+
+    def warned(self, name: str, text: str) -> None:
+        """There is a result, and something that people should know about it."""
 
 
 class DiscretizeLabelsd(MapTransform):
@@ -51,6 +57,8 @@ class DiscretizeLabelsd(MapTransform):
     Args:
         keys: keys of probabilities, already on the grid that the labels are wanted on.
         threshold: for ``"binary"`` and ``"multilabel"``; at or above it is foreground.
+        probability_key: key under which the probabilities are kept, with the threshold as ``"level"`` in their meta,
+            for contours and FRACTIONAL segmentations; "": they are let go.
         mode: ``"binary"``: one channel, ids 0 and 1. ``"multiclass"``: softmax with background as channel 0, the
             largest wins. ``"multilabel"``: a sigmoid per class, channel ``c`` is id ``c + 1``; where classes overlap
             the largest wins.
@@ -66,6 +74,7 @@ class DiscretizeLabelsd(MapTransform):
         *,
         threshold: float = 0.5,
         mode: str = "binary",
+        probability_key: str = "",
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
@@ -73,6 +82,7 @@ class DiscretizeLabelsd(MapTransform):
             raise ValueError(f"mode must be one of {MODES}, got '{mode}'.")
         self.threshold = threshold
         self.mode = mode
+        self.probability_key = probability_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
@@ -83,6 +93,10 @@ class DiscretizeLabelsd(MapTransform):
                 d[key] = MetaTensor(ids, meta=pred.meta, applied_operations=pred.applied_operations)
             else:
                 d[key] = ids
+            if self.probability_key:
+                meta = dict(pred.meta) if isinstance(pred, MetaTensor) else {}
+                values = pred.as_tensor() if isinstance(pred, MetaTensor) else pred
+                d[self.probability_key] = MetaTensor(values, meta={**meta, "level": self.threshold})
         return d
 
     def label_ids(self, probabilities: torch.Tensor) -> torch.Tensor:
@@ -115,7 +129,7 @@ class DropChannel2Dd(MapTransform):
 
 
 class SaveResultd(SaveImaged):
-    """Write label ids as ``OUTPUT_DIR/<name>_mask.png`` or ``.nii.gz``, with the size and affine of the input.
+    """Write results as ``OUTPUT_DIR/<name>_mask.png``, ``.nii.gz`` or ``.dcm``, with the size and place of the input.
 
     ``name`` is the record's entry ``"name"`` (a relative path without suffix), else the stem of the image's file. Files
     are written beside and then renamed, so that no half file carries a result's name. A record with a non-empty entry
@@ -125,12 +139,24 @@ class SaveResultd(SaveImaged):
     Args:
         keys: key of label ids ``(1, *spatial)`` on the image's own grid.
         output_dir: folder of the results.
-        output_ext: ``"auto"`` (PNG for pictures, NIfTI for NIfTI and DICOM), ``".png"`` or ``".nii.gz"``.
+        output_format: one of ``"auto"`` (PNG for pictures, NIfTI for NIfTI and DICOM), ``"png"``, ``"nifti"``,
+            ``"dicom-seg"``, ``"contours"``, or several, in a list or with commas between them. A case that cannot take
+            a format (a PNG file has no DICOM SEG) is written as ``"auto"`` has it, with a warning.
+        segments: what the label ids stand for, for DICOM SEG and contours: a task that the package knows, or a list of
+            descriptions (:func:`banet_monai.dicom.segments.segments_of`). None: contours are named by the ids, and
+            there can be no DICOM SEG.
+        seg_kind: kind of DICOM SEG: ``"binary"``, ``"fractional"`` (probabilities) or ``"labelmap"``.
+        probability_key: key of the probabilities that :class:`DiscretizeLabelsd` kept, for sub-pixel contours and
+            FRACTIONAL segmentations; where there is none, contours are those of the label ids.
+        modalities: DICOM modalities that the task is made for; another one is written all the same, with a warning.
         overlay: also write ``<name>_overlay.png``, the outline on the image; "true" and "false" work too.
         report: told about every case. None: errors are raised.
         num_classes: foreground classes. One: PNG values 0 and 255; several: an indexed-colour PNG of ids.
         image_key: key of the image, for overlays.
         allow_missing_keys: pass over keys that a record lacks.
+
+    Raises:
+        ValueError: for an unknown format or kind, or segments that do not fit ``num_classes``.
     """
 
     def __init__(
@@ -138,7 +164,11 @@ class SaveResultd(SaveImaged):
         keys: KeysCollection = "pred",
         output_dir: str | Path = "./",
         *,
-        output_ext: str = "auto",
+        output_format: str | Sequence[str] = "auto",
+        segments: str | Sequence[Mapping[str, Any]] | None = None,
+        seg_kind: str = "binary",
+        probability_key: str = "probability",
+        modalities: Sequence[str] = (),
         overlay: bool | str = False,
         report: CaseReport | None = None,
         num_classes: int = 1,
@@ -146,13 +176,21 @@ class SaveResultd(SaveImaged):
         allow_missing_keys: bool = False,
     ) -> None:
         MapTransform.__init__(self, keys, allow_missing_keys)  # SaveImaged's own would set up MONAI's writers
-        if output_ext not in EXTENSIONS:
-            raise ValueError(f"output_ext must be one of {EXTENSIONS}, got '{output_ext}'.")
+        described = segments_of(segments) if segments is not None else ()
+        if described and len(described) != num_classes:
+            raise ValueError(
+                f"{len(described)} segments are described ({', '.join(s.label for s in described)}), but the network "
+                f"has {num_classes} foreground classes; describe each of them once."
+            )
+        if seg_kind not in SEG_KINDS:
+            raise ValueError(f"seg_kind must be one of {SEG_KINDS}, got '{seg_kind}'.")
         self.output_dir = Path(output_dir)
-        self.output_ext = output_ext
+        self.formats = output_formats(output_format)
+        self.writer = ResultWriter(described, seg_kind=seg_kind, num_classes=num_classes)
+        self.probability_key = probability_key
+        self.modalities = tuple(modalities)
         self.overlay = as_flag(overlay, "overlay")
         self.report = report
-        self.num_classes = num_classes
         self.image_key = image_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -163,18 +201,24 @@ class SaveResultd(SaveImaged):
                 self._failed(name, failure, None)
                 continue
             try:
-                path = self._write(d, key, name)
-            except (OSError, ValueError) as error:
+                paths = self._write(d, key, name)
+            except Exception as error:  # other libraries raise what they like, and the batch goes on
                 self._failed(name, _reason(error), error)
                 continue
             if self.report is not None:
-                self.report.done(name, path)
+                self.report.done(name, *paths)
         return d
 
     def _failed(self, name: str, reason: str, error: Exception | None) -> None:
         if self.report is None:
             raise RuntimeError(f"'{name}' has no result: {reason}") from error
         self.report.failed(name, reason)
+
+    def _warned(self, name: str, warning: str) -> None:
+        if self.report is not None:
+            self.report.warned(name, warning)
+        else:
+            logger.warning("'%s': %s", name, warning)
 
     def _name(self, data: Mapping[Hashable, Any], key: Hashable) -> str:
         if data.get("name"):
@@ -183,25 +227,25 @@ class SaveResultd(SaveImaged):
         file = Path(str(meta.get("filename_or_obj", "result"))).name
         return file[: -len(".nii.gz")] if file.lower().endswith(".nii.gz") else Path(file).stem
 
-    def _write(self, data: Mapping[Hashable, Any], key: Hashable, name: str) -> Path:
+    def _write(self, data: Mapping[Hashable, Any], key: Hashable, name: str) -> list[Path]:
         pred = data[key] if isinstance(data[key], MetaTensor) else MetaTensor(data[key])
-        extension = (
-            (".png" if pred.meta.get("kind") == "picture" else ".nii.gz")
-            if self.output_ext == "auto"
-            else self.output_ext
-        )
-        ids = pred.as_tensor().cpu().numpy()[0].astype(np.uint8)
-        path = self.output_dir / f"{name}_mask{extension}"
-        if extension == ".png":
-            write_label_png(path, ids, num_classes=self.num_classes)
-        else:
-            meta = pred.meta
-            code = int(meta.get("sform_code", 0)) or int(meta.get("qform_code", 0)) or 1
-            write_label_nifti(path, ids, affine=pred.affine.cpu().numpy(), code=code)
+        probability = data.get(self.probability_key)
+        for warning in case_warnings(pred.meta, self.modalities):
+            self._warned(name, warning)
+        forms = []
+        for wish in self.formats:
+            form, warning = fitting_format(wish, pred.meta, pred.shape)
+            if warning:
+                self._warned(name, warning)
+            forms.append(form)
+        paths: list[Path] = []
+        for form in dict.fromkeys(forms):
+            warn = functools.partial(self._warned, name)
+            paths += self.writer.write(form, self.output_dir / name, pred, probability, warn)
         if self.overlay:
             shown = result_overlay(data[self.image_key], pred)
-            write_beside(self.output_dir / f"{name}_overlay.png", Image.fromarray(shown).save)
-        return path
+            paths.append(write_beside(self.output_dir / f"{name}_overlay.png", Image.fromarray(shown).save))
+        return paths
 
 
 def result_overlay(image: MetaTensor, labels: MetaTensor) -> NDArray[np.uint8]:
@@ -228,52 +272,9 @@ def result_overlay(image: MetaTensor, labels: MetaTensor) -> NDArray[np.uint8]:
     return overlay_volume(shown, ids, affine=labels.affine.cpu().numpy())
 
 
-def write_label_png(path: Path, ids: NDArray[np.uint8], *, num_classes: int = 1) -> None:
-    """Write label ids ``(W, H)`` or ``(W, H, 1)`` as PNG: 0/255 for one class, else indexed colour.
-
-    Raises:
-        ValueError: for a volume.
-        OSError: when the file cannot be written.
-    """
-    if ids.ndim == 3 and ids.shape[-1] == 1:
-        ids = ids[..., 0]
-    if ids.ndim != 2:
-        raise ValueError(f"a mask of shape {ids.shape} is no picture and cannot be a PNG; use '.nii.gz' or 'auto'.")
-    rows = np.ascontiguousarray(ids.T)  # (x, y) -> (row, column)
-    if num_classes == 1:
-        picture = Image.fromarray((rows > 0).astype(np.uint8) * np.uint8(255))
-    else:
-        picture = Image.fromarray(rows)
-        colors = [PALETTE[index % len(PALETTE)] for index in range(num_classes)]
-        picture.putpalette([0, 0, 0, *(value for color in colors for value in color)])
-    write_beside(path, picture.save)
-
-
-def write_label_nifti(path: Path, ids: NDArray[np.uint8], *, affine: NDArray[np.float64], code: int = 1) -> None:
-    """Write label ids ``(X, Y[, Z])`` as uint8 NIfTI in mm.
-
-    Args:
-        path: ends in ``.nii.gz``.
-        ids: label ids.
-        affine: voxel to RAS millimetres, 4x4.
-        code: NIfTI's meaning of these coordinates (1 scanner, 2 aligned, …).
-
-    Raises:
-        OSError: when the file cannot be written.
-    """
-    affine = np.asarray(affine, dtype=np.float64)
-    image: Any = nibabel.Nifti1Image(ids.astype(np.uint8), affine)  # type: ignore[no-untyped-call]
-    image.set_sform(affine, code)
-    image.set_qform(affine, code)
-    if not np.allclose(image.get_qform(), affine, atol=1e-3):  # a sheared grid fits the sform alone
-        image.set_qform(None, 0)
-    image.header.set_xyzt_units("mm")
-    write_beside(path, image.to_filename)
-
-
 def _reason(error: Exception) -> str:
-    """The error in words, without the folders of this machine."""
+    """The error in words, without the folders of this machine and without what a file holds."""
     if isinstance(error, OSError) and error.strerror:
         file = Path(str(error.filename)).name if error.filename else "the result"
         return f"'{file}' cannot be written: {error.strerror}; free some space or choose another output folder"
-    return str(error)
+    return explanation(error, {})

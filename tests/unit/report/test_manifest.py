@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from banet_monai.report import RunReport
+from banet_monai.report import CasesFailedError, RunReport
 
 
 def manifest(folder: Path) -> dict[str, Any]:
@@ -27,7 +27,9 @@ def test_every_file_found_has_its_fate(tmp_path: Path) -> None:
     report.done("a", tmp_path / "out" / "a_mask.png")
     report.done("ct", tmp_path / "out" / "ct_mask.nii.gz")
     report.finish()
-    assert manifest(tmp_path / "out")["files"] == [
+    entries = manifest(tmp_path / "out")["files"]
+    assert all(entry.pop("seconds") >= 0 for entry in entries if entry["fate"] == "result")
+    assert entries == [
         {"path": "a.png", "fate": "result", "result": "a_mask.png"},
         {"path": "ct", "fate": "result", "result": "ct_mask.nii.gz"},
         {"path": "ct/0.dcm", "fate": "part of case", "case": "ct"},
@@ -59,11 +61,12 @@ def test_a_failed_case_is_in_the_manifest_and_ends_the_run_with_an_error(
     report.failed("a", "a.png is empty (0 bytes)")
     with (
         caplog.at_level(logging.INFO),
-        pytest.raises(RuntimeError, match=r"^1 of 2 cases failed: a: a\.png is empty \(0 bytes\)$"),
+        pytest.raises(CasesFailedError, match=r"^1 of 2 cases failed: a: a\.png is empty \(0 bytes\)$"),
     ):
         report.finish()
     assert "1 done, 0 skipped, 1 failed." in caplog.text
     content = manifest(tmp_path / "out")
+    content["files"][0].pop("seconds")
     assert content["files"][0] == {"path": "a.png", "fate": "failed", "reason": "a.png is empty (0 bytes)"}
     assert content["counts"] == {"done": 1, "skipped": 0, "failed": 1}
 
@@ -118,3 +121,52 @@ def test_two_inputs_of_one_name_are_refused(tmp_path: Path) -> None:
 def test_writing_leaves_only_the_manifest(tmp_path: Path) -> None:
     RunReport(tmp_path / "out").finish()
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["manifest.json"]
+
+
+def test_a_result_may_consist_of_several_files_and_carry_warnings(tmp_path: Path) -> None:
+    report = RunReport(tmp_path, records=[{"image": "a.dcm", "name": "a"}])
+    report.done("a", tmp_path / "a_mask.dcm", tmp_path / "a_overlay.png")
+    for _ in range(2):
+        report.warned("a", "the modality is MR")
+    report.finish()
+    (entry,) = manifest(tmp_path)["files"]
+    assert entry["result"] == "a_mask.dcm"
+    assert entry["also"] == ["a_overlay.png"]
+    assert entry["warnings"] == ["the modality is MR"]
+    assert report.counts == {"done": 1, "skipped": 0, "failed": 0}
+
+
+def test_seconds_of_a_case_count_from_the_end_of_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([10.0, 12.5, 12.75])
+    monkeypatch.setattr("banet_monai.report.manifest.time.perf_counter", lambda: next(clock))
+    report = RunReport(tmp_path, records=[{"image": "a.png", "name": "a"}, {"image": "b.png", "name": "b"}])
+    report.done("a", tmp_path / "a_mask.png")
+    report.failed("b", "b.png is empty")
+    assert report.seconds == {"a": 2.5, "b": 0.25}
+
+
+def test_many_failures_are_named_in_part_and_counted_in_full(tmp_path: Path) -> None:
+    report = RunReport(tmp_path, records=[{"image": f"{k:02d}.png", "name": f"{k:02d}"} for k in range(12)])
+    for k in range(12):
+        report.failed(f"{k:02d}", "empty")
+    with pytest.raises(CasesFailedError, match=r"^12 of 12 cases failed: 00: empty; .*; and 2 more, all in manifest"):
+        report.finish()
+    assert sum(entry["fate"] == "failed" for entry in manifest(tmp_path)["files"]) == 12
+
+
+def test_without_paths_no_file_or_folder_name_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    from banet_monai.data.inputs import find_inputs
+
+    folder = tmp_path / "DOE^JANE"
+    folder.mkdir()
+    (folder / "jane.doe.png").write_bytes(b"x")
+    (folder / "notes of jane.txt").write_bytes(b"x")
+    inputs = find_inputs(tmp_path, exclude=tmp_path / "out", no_paths=True)
+    report = RunReport(tmp_path / "out", inputs=inputs, no_paths="true")
+    report.failed(inputs.cases[0].name, f"jane.doe.png is empty, see 'DOE^JANE' and {folder / 'jane.doe.png'}")
+    with pytest.raises(CasesFailedError, match="1 of 1 cases failed: case-0001: case-0001 is empty") as caught:
+        report.finish()
+    for told in (str(caught.value), caplog.text, (tmp_path / "out" / "manifest.json").read_text()):
+        assert "jane" not in told.lower()

@@ -22,9 +22,8 @@ from banet_monai.transforms import (
     RestoreGridd,
     SaveResultd,
     ToWorkingGridd,
-    saving,
 )
-from banet_monai.transforms.saving import write_label_nifti
+from banet_monai.transforms.formats import write_label_nifti
 
 OBLIQUE = np.array([[0.8, -0.6, 0.0, -20], [0.6, 0.8, 0.0, 5], [0.0, 0.0, 2.5, 40], [0, 0, 0, 1.0]])
 
@@ -33,9 +32,13 @@ class Report:
     def __init__(self) -> None:
         self.results: dict[str, Path] = {}
         self.failures: dict[str, str] = {}
+        self.warnings: dict[str, str] = {}
 
-    def done(self, name: str, result: str | Path) -> None:
-        self.results[name] = Path(result)
+    def done(self, name: str, *results: str | Path) -> None:
+        self.results[name] = Path(results[0])
+
+    def warned(self, name: str, text: str) -> None:
+        self.warnings[name] = text
 
     def failed(self, name: str, reason: str) -> None:
         self.failures[name] = reason
@@ -123,11 +126,12 @@ def test_without_a_name_the_images_own_is_taken(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ct_mask.nii.gz", "lesion_mask.png"]
 
 
-def test_a_volume_is_no_png(tmp_path: Path) -> None:
+def test_a_volume_that_is_wanted_as_png_is_written_as_nifti_with_a_warning(tmp_path: Path) -> None:
     report = Report()
-    save = SaveResultd("pred", tmp_path, output_ext=".png", report=report)
+    save = SaveResultd("pred", tmp_path, output_format="png", report=report)
     save({"pred": MetaTensor(torch.zeros(1, 3, 3, 3)), "name": "a"})
-    assert "cannot be a PNG; use '.nii.gz' or 'auto'" in report.failures["a"]
+    assert report.warnings == {"a": "a volume cannot be a PNG: written as nifti"}
+    assert report.results["a"].name == "a_mask.nii.gz"
 
 
 # --- volumes
@@ -258,7 +262,7 @@ def test_without_a_report_a_failure_is_an_error(tmp_path: Path) -> None:
 def test_it_tells_a_run_report(tmp_path: Path) -> None:
     report = RunReport(tmp_path)
     SaveResultd("pred", tmp_path, report=report)({"pred": picture_ids(np.zeros((3, 3))), "name": "sub/a"})
-    assert report.results == {"sub/a": "sub/a_mask.png"}
+    assert report.results == {"sub/a": ["sub/a_mask.png"]}
 
 
 def test_it_is_a_save_imaged_so_that_monai_label_takes_it_out() -> None:
@@ -289,9 +293,16 @@ def test_an_overlay_of_a_volume_is_a_row_of_slices(tmp_path: Path) -> None:
     assert names == ["a_mask.nii.gz", "a_overlay.png"]
 
 
-def test_an_unknown_extension_is_refused() -> None:
-    with pytest.raises(ValueError, match="output_ext must be one of"):
-        SaveResultd("pred", output_ext=".jpg")
+def test_unknown_formats_kinds_and_modes_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"there is no format 'niftii'; .* Did you mean 'nifti'\?"):
+        SaveResultd("pred", output_format="png, niftii")
+    with pytest.raises(ValueError, match="seg_kind must be one of"):
+        SaveResultd("pred", seg_kind="surface")
     with pytest.raises(ValueError, match="mode must be one of"):
         DiscretizeLabelsd("pred", mode="softmax")
-    assert saving.EXTENSIONS == ("auto", ".png", ".nii.gz")
+
+
+def test_as_many_segments_as_classes_must_be_described() -> None:
+    with pytest.raises(ValueError, match=r"2 segments are described \(.*\), but the network has 1 foreground classes"):
+        SaveResultd("pred", segments="hippocampus")
+    SaveResultd("pred", segments="hippocampus", num_classes=2)
