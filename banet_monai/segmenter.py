@@ -15,6 +15,7 @@ from monai.data import MetaTensor, decollate_batch, list_data_collate
 from monai.transforms import Compose, SaveImaged
 from numpy.typing import NDArray
 
+from banet_monai.bundles import find_bundle
 from banet_monai.networks import load_weights
 from banet_monai.transforms import DiscretizeLabelsd, DropChannel2Dd
 from banet_monai.transforms.saving import result_overlay
@@ -75,7 +76,7 @@ class Segmenter:
         device: str | torch.device | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        self.bundle = Path(bundle) if bundle is not None else _bundle_beside_package()
+        self.bundle = Path(bundle) if bundle is not None else find_bundle().root
         files = [self.bundle / name for name in configs]
         if missing := [str(file) for file in files if not file.is_file()]:
             raise FileNotFoundError(f"no configuration at {missing}; 'bundle' must be the folder of a MONAI bundle.")
@@ -140,14 +141,6 @@ def _unwrapped(error: BaseException) -> BaseException:
     while isinstance(error, RuntimeError) and str(error).startswith("applying transform") and error.__cause__:
         error = error.__cause__
     return error
-
-
-def _bundle_beside_package() -> Path:
-    above = Path(__file__).resolve().parent.parent
-    for folder in (above / "bundle", above):
-        if (folder / "configs" / "inference.json").is_file():
-            return folder
-    raise FileNotFoundError(f"no bundle beside the package in '{above.name}'; give its folder: Segmenter(bundle=...).")
 
 
 def _options(parser: ConfigParser) -> list[str]:

@@ -1,0 +1,54 @@
+"""``banet evaluate``: how well the outlines of a task fit those of a data set."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from banet_monai.commands.closing import say_outcome
+from banet_monai.commands.options import FILE, RunOptions, run_options
+from banet_monai.commands.pacs import check_input
+from banet_monai.commands.running import make_plan, run_plan
+from banet_monai.commands.silence import quiet_libraries
+
+__all__ = ["evaluate"]
+
+
+@click.command(short_help="Compare outlines with the masks of DATASET.")
+@click.argument("dataset", metavar="DATASET")
+@click.option(
+    "-o",
+    "output",
+    type=click.Path(path_type=Path),
+    metavar="OUT",
+    help="Folder of the tables.  [default: results/evaluation]",
+)
+@run_options
+@click.option("--val-ids", type=FILE, metavar="FILE", help="List of the cases to use.")
+@click.option(
+    "--val-fraction", type=click.FloatRange(0, 1), metavar="X", help="Share to use where the data bring no split."
+)
+def evaluate(
+    *, dataset: str, output: Path | None, run: RunOptions, val_ids: Path | None, val_fraction: float | None
+) -> int:
+    """Segment the validation cases of DATASET, compare with their masks, and write cases.csv and summary.json to OUT.
+
+    DATASET is a folder with images/ and masks/ (or train/ and val/ with these), a Medical Segmentation Decathlon data
+    set, or a list (.csv, .json) with the columns image and label.
+    """
+    changes: dict[str, Any] = {}
+    if val_ids is not None:
+        changes["val_ids"] = str(val_ids.absolute())
+    if val_fraction is not None:
+        changes["val_fraction"] = val_fraction
+    check_input(dataset)
+    outcome = run_plan(make_plan(run, changes, output=output, evaluate=True), Path(dataset))
+    summary = outcome.output_dir / "summary.json"
+    if not run.quiet and not outcome.interrupted and summary.is_file():
+        with quiet_libraries():
+            from banet_monai.metrics.table import format_summary
+        click.echo(format_summary(json.loads(summary.read_text(encoding="utf-8"))) + "\n")
+    return say_outcome(outcome, quiet=run.quiet)

@@ -1,0 +1,235 @@
+"""Runs a task's configuration as ``monai.bundle`` would, with errors in words and the libraries silent."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+
+from banet_monai.bundles import Bundle, Task, config_names, find_bundle, with_hint
+from banet_monai.commands.grammar import shown
+from banet_monai.commands.options import RunOptions, is_device
+from banet_monai.commands.silence import in_words, quiet_libraries
+
+__all__ = ["Outcome", "Plan", "make_plan", "run_plan"]
+
+# entries that have a place of their own on the command line
+OWN_PLACE = {"dataset_dir": "it is the first argument", "output_dir": "use -o", "bundle_root": "use --bundle"}
+EXPRESSION = ("$", "@", "%")
+CUDA = re.compile(r"^\$torch\.device\('(cuda(?::(?P<number>\d+))?)'\)$")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked wish: which configuration to run with which changes. Nothing is loaded yet.
+
+    Attributes:
+        bundle: the bundle.
+        task: the task in it.
+        evaluate: with the configuration of evaluation.
+        changes: entries of the configuration to their values.
+        quiet: without a progress bar.
+    """
+
+    bundle: Bundle
+    task: Task
+    evaluate: bool
+    changes: dict[str, Any]
+    quiet: bool
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run left.
+
+    Attributes:
+        output_dir: folder of the results.
+        counts: cases ``done`` and ``failed``, files ``skipped``.
+        results: case to its files, relative to the folder.
+        failures: case to the reason.
+        warnings: case to what should be known about it.
+        interrupted: whether Ctrl-C ended it.
+        broken_off: why it ended before its time, "" where it did not.
+    """
+
+    output_dir: Path
+    counts: dict[str, int]
+    results: dict[str, list[str]] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+    warnings: dict[str, list[str]] = field(default_factory=dict)
+    interrupted: bool = False
+    broken_off: str = ""
+
+    @property
+    def seg_files(self) -> list[Path]:
+        """The DICOM SEG objects of this run."""
+        return [
+            self.output_dir / name for names in self.results.values() for name in names if name.endswith("_mask.dcm")
+        ]
+
+
+def make_plan(
+    options: RunOptions, changes: Mapping[str, Any], *, output: Path | None = None, evaluate: bool = False
+) -> Plan:
+    """Check everything that can be checked without loading torch.
+
+    Args:
+        options: task, bundle, weights, device and settings.
+        changes: entries that the command sets by options of its own; they go before ``options.settings``.
+        output: folder of the results, where one was named.
+        evaluate: run the configuration of evaluation.
+
+    Raises:
+        click.UsageError: in words for the person at the terminal.
+    """
+    try:
+        bundle = find_bundle(options.bundle)
+        task = bundle.task(options.task)
+        config = task.config(evaluate=evaluate)
+    except (FileNotFoundError, ValueError) as error:
+        raise click.UsageError(str(error)) from error
+
+    settings = dict(options.settings)
+    _check_names(settings, config)
+    wanted = {**settings, **changes}
+    if output is not None:
+        _check_output(output)
+        wanted["output_dir"] = str(output.absolute())
+    wanted["bundle_root"] = str(bundle.root.absolute())
+    weights = options.weights or settings.get("checkpoint") or _weights_of(task, options)
+    if weights is not None:
+        wanted["checkpoint"] = weights if str(weights).startswith(EXPRESSION) else str(Path(weights).absolute())
+    device = options.device or settings.get("device")
+    if device is not None and not str(device).startswith(EXPRESSION):
+        if not is_device(str(device)):
+            raise click.UsageError(f"--set device: '{device}' is no device; cpu, cuda and cuda:0 are.")
+        wanted["device"] = f"$torch.device('{device}')"
+    if lacking := sorted(name for name in wanted if name.split("::")[0] not in config):
+        raise click.UsageError(f"the configuration of '{task.name}' has no entry {', '.join(lacking)}.")
+    return Plan(bundle, task, evaluate, wanted, options.quiet)
+
+
+def run_plan(plan: Plan, source: Path) -> Outcome:
+    """Load the network once and do all cases of ``source``.
+
+    Returns:
+        What became of them; a failed case, Ctrl-C or an error in the middle raise nothing.
+
+    Raises:
+        click.UsageError: when it cannot begin: no image, weights of another network, no such device.
+    """
+    interrupted, broken_off = False, ""
+    with quiet_libraries():
+        parser = _ready_parser(plan, source)
+        report = parser.get_parsed_content("report")
+        try:
+            parser.get_parsed_content("run")
+        except KeyboardInterrupt:
+            interrupted = True
+        except Exception as error:
+            broken_off = _why_broken_off(_cause(error))
+        if interrupted or broken_off:
+            with suppress(Exception):  # the manifest of what is there; that cases are missing is known
+                report.finish()
+        if not plan.evaluate:
+            parser.get_parsed_content("inputs").close()
+    return Outcome(
+        Path(report.output_dir),
+        dict(report.counts),
+        dict(report.results),
+        dict(report.failures),
+        dict(report.warnings),
+        interrupted,
+        broken_off,
+    )
+
+
+def _ready_parser(plan: Plan, source: Path) -> Any:
+    """The configuration with everything loaded that a run needs, so that what is wrong shows before it begins."""
+    _check_device(str(plan.changes.get("device", "")))
+    try:
+        parser = _parser(plan, source)
+        for name in ("initialize", "report", "weights", "evaluator"):
+            parser.get_parsed_content(name)
+    except Exception as error:
+        raise click.UsageError(in_words(_cause(error))) from error
+    return parser
+
+
+def _check_names(settings: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    known = list(config_names(config))
+    for name in settings:
+        if name in OWN_PLACE:
+            raise click.UsageError(f"--set {name}: {OWN_PLACE[name]}.")
+        if name not in known:
+            shown = [other for other in known if other.count("::") <= name.count("::")]
+            problem = f"the configuration has no entry '{name}'"
+            raise click.UsageError(with_hint(problem, name, shown, end="; 'banet info' lists what people change."))
+
+
+def _check_output(folder: Path) -> None:
+    place = folder.absolute()
+    while not os.path.lexists(place) and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        raise click.UsageError(f"-o '{folder}': '{place}' is a file, a folder is needed.")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise click.UsageError(f"-o '{folder}': nothing can be written in '{place}'; choose another folder.")
+
+
+def _weights_of(task: Task, options: RunOptions) -> Path | None:
+    weights = task.weights()
+    if weights is None or weights.is_file():
+        return weights
+    configs = [task.bundle / "configs" / "train.json", *([] if task.is_main else [task.folder / "train.json"])]
+    files = ",".join(f"'{shown(config.absolute())}'" for config in configs)
+    raise click.UsageError(
+        f"the task '{task.name}' has no weights at '{weights}'. Train them: python -m monai.bundle run training "
+        f'--config_file "[{files}]" --dataset_dir FOLDER; or name a file: --weights FILE.'
+    )
+
+
+def _check_device(device: str) -> None:
+    import torch
+
+    asked = CUDA.search(device)
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if asked is not None and int(asked["number"] or 0) >= count:
+        here = "no CUDA device is" if not count else f"{count} CUDA device{'s are' if count > 1 else ' is'}"
+        raise click.UsageError(f"device {asked[1]}: {here} usable here; --device cpu works everywhere.")
+
+
+def _parser(plan: Plan, source: Path) -> Any:
+    from monai.bundle import ConfigParser
+
+    files = [str(file) for file in plan.task.configs(evaluate=plan.evaluate)]
+    parser = ConfigParser(ConfigParser.load_config_files(files))
+    for name, value in plan.changes.items():
+        parser[name] = value
+    parser["dataset_dir"] = str(source.absolute())  # absolute: no first letter that makes it an expression
+    if plan.quiet:
+        parser["handlers"] = [h for h in parser["handlers"] if not str(h["_target_"]).endswith(".Progress")]
+    return parser
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What an entry of the configuration raised, out of the RuntimeErrors that MONAI wraps around it."""
+    while isinstance(error, RuntimeError) and str(error).startswith("Failed to ") and error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _why_broken_off(error: BaseException) -> str:
+    from banet_monai.report import CasesFailedError
+
+    if isinstance(error, CasesFailedError):
+        return ""
+    if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError):
+        return "there is not enough memory; try --set sw_batch_size=1 or --device cpu."
+    return in_words(error)

@@ -1,0 +1,145 @@
+"""``banet segment``: outlines in a file, a folder, an archive or a PACS."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from banet_monai.commands.closing import say_outcome
+from banet_monai.commands.grammar import (
+    DONE,
+    SOME_FAILED,
+    NearestChoice,
+    SeveralChoices,
+    StoreCommand,
+    print_warning,
+    shown,
+)
+from banet_monai.commands.options import RunOptions, WebOptions, run_options, series_option, web_options
+from banet_monai.commands.pacs import check_input, check_service, is_address, local_input, service_address, store_files
+from banet_monai.commands.running import Outcome, Plan, make_plan, run_plan
+
+__all__ = ["FORMATS", "IRREGULAR", "SEG_KINDS", "segment"]
+
+FORMATS = ("auto", "png", "nifti", "dicom-seg", "contours")
+SEG_KINDS = ("binary", "fractional", "labelmap")
+IRREGULAR = ("refuse", "slices")
+
+
+@click.command(cls=StoreCommand, short_help="Outline what the task is about in INPUT.")
+@click.argument("source", metavar="INPUT")
+@click.option(
+    "-o", "output", required=True, type=click.Path(path_type=Path), metavar="OUT", help="Folder of the results."
+)
+@click.option(
+    "--format",
+    "formats",
+    type=SeveralChoices(FORMATS),
+    multiple=True,
+    metavar="FORMAT",
+    help=f"{', '.join(FORMATS)}; several with commas.  [default: auto, PNG for pictures, else NIfTI]",
+)
+@run_options
+@series_option
+@click.option("--seg-kind", type=NearestChoice(SEG_KINDS), help="Kind of DICOM SEG.  [default: binary]")
+@click.option("--threshold", type=click.FloatRange(0, 1), metavar="X", help="Probability that counts as inside.")
+@click.option("--overlay", is_flag=True, help="Also draw the outlines on the images (PNG).")
+@click.option(
+    "--irregular",
+    type=NearestChoice(IRREGULAR),
+    help="Series with gaps, tilt or uneven slices: refuse, or slice by slice.  [default: refuse]",
+)
+@click.option("--no-paths", is_flag=True, help="Case numbers instead of paths, in the manifest and in names.")
+@click.option(
+    "--store",
+    "store_at",
+    metavar="[URL]",
+    help="Store DICOM SEG at this DICOMweb address, or back where INPUT is from.",
+)
+@web_options
+def segment(
+    *,
+    source: str,
+    output: Path,
+    formats: tuple[tuple[str, ...], ...],
+    run: RunOptions,
+    rules: list[str],
+    seg_kind: str | None,
+    threshold: float | None,
+    overlay: bool,
+    irregular: str | None,
+    no_paths: bool,
+    store_at: str | None,
+    web: WebOptions,
+) -> int:
+    """Outline what the task is about in INPUT, and write masks with the size and place of each image to OUT.
+
+    INPUT is a picture, a NIfTI or DICOM file, a folder of such, a .zip, a DICOMDIR, a list (.csv, .json) or the
+    DICOMweb address of a study or series (http://HOST/.../studies/UID). Pictures, NIfTI and DICOM may be mixed.
+    manifest.json in OUT tells what became of every file.
+
+    For research use, not a medical device.
+    """
+    chosen = list(dict.fromkeys(word for words in formats for word in words))
+    address = _store_address(source, store_at)
+    if address is not None:
+        chosen = chosen or ["dicom-seg"]
+        if "dicom-seg" not in chosen:
+            raise click.UsageError("--store sends DICOM SEG; add dicom-seg to --format.")
+    _check_optional_packages(chosen)
+
+    changes: dict[str, Any] = {
+        "format": ",".join(chosen) or None,
+        "seg_kind": seg_kind,
+        "threshold": threshold,
+        "irregular": irregular,
+        "series": rules or None,
+        "overlay": overlay or None,
+        "no_paths": no_paths or None,
+    }
+    given = {name: value for name, value in changes.items() if value is not None}
+    check_input(source)
+    plan = make_plan(run, given, output=output)
+    _check_threshold(plan)
+    if address is not None:
+        check_service(address, web)
+    with local_input(source, web, quiet=run.quiet) as found:
+        outcome = run_plan(plan, found.path)
+    code = max(say_outcome(outcome, quiet=run.quiet), DONE if found.complete else SOME_FAILED)
+    if address is None or outcome.interrupted:
+        return code
+    return max(code, _store(outcome, address, web, quiet=run.quiet))
+
+
+def _store(outcome: Outcome, address: str, web: WebOptions, *, quiet: bool) -> int:
+    if not outcome.seg_files:
+        print_warning("there is no DICOM SEG to store.")
+        return DONE
+    folder = shown(outcome.output_dir)
+    later = f"the results stay in {folder}; 'banet store {folder} {address}' sends them later"
+    return DONE if store_files(outcome.seg_files, address, web, later=later, quiet=quiet) else SOME_FAILED
+
+
+def _store_address(source: str, store_at: str | None) -> str | None:
+    if store_at is None:
+        return None
+    if not store_at and not is_address(source):
+        raise click.UsageError("--store needs a DICOMweb address (http://HOST/...), because INPUT is not from one.")
+    return service_address(store_at or source)
+
+
+def _check_optional_packages(formats: Sequence[str]) -> None:
+    if "dicom-seg" in formats and importlib.util.find_spec("highdicom") is None:
+        raise click.UsageError('DICOM SEG needs more packages: pip install "banet-monai[dicom]"')
+
+
+def _check_threshold(plan: Plan) -> None:
+    if "threshold" in plan.changes and '"@threshold"' not in json.dumps(plan.task.config()):
+        raise click.UsageError(
+            f"the task '{plan.task.name}' has several classes, of which the likeliest wins; no threshold is used."
+        )
