@@ -8,9 +8,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-__all__ = ["write_beside"]
+__all__ = ["MANIFEST", "NOTICE", "is_result_folder", "write_beside"]
+
+MANIFEST = "manifest.json"  # what a run of inference leaves beside its results
+NOTICE = "For research use, not a medical device."  # its first words
 
 DOUBLE_SUFFIXES = (".nii.gz",)
+LONGEST_STEM = 50  # characters of the hidden name: with what is added it fits where the file's own name does
 
 
 def write_beside(path: Path, write: Callable[[Path], Any]) -> Path:
@@ -31,7 +35,7 @@ def write_beside(path: Path, write: Callable[[Path], Any]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     suffix = next((double for double in DOUBLE_SUFFIXES if path.name.endswith(double)), path.suffix)
     stem = path.name[: -len(suffix)] if suffix else path.name
-    partial = path.with_name(f".{stem}.{os.getpid()}.part{suffix}")
+    partial = path.with_name(f".{stem[:LONGEST_STEM]}.{os.getpid()}.part{suffix}")
     try:
         write(partial)
         partial.replace(path)
@@ -39,3 +43,12 @@ def write_beside(path: Path, write: Callable[[Path], Any]) -> Path:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
     return path
+
+
+def is_result_folder(folder: Path) -> bool:
+    """Whether a folder holds the results of a run, by the beginning of its manifest; False where it cannot be read."""
+    try:
+        with (folder / MANIFEST).open("rb") as file:
+            return NOTICE.encode() in file.read(200)
+    except OSError:
+        return False

@@ -29,7 +29,10 @@ __all__ = ["evaluate"]
 @run_options
 @click.option("--val-ids", type=FILE, metavar="FILE", help="List of the cases to use.")
 @click.option(
-    "--val-fraction", type=click.FloatRange(0, 1), metavar="X", help="Share to use where the data bring no split."
+    "--val-fraction",
+    type=click.FloatRange(0, 1),
+    metavar="X",
+    help="Share to use where the data bring no split; 1 is all.  [default: 0.1]",
 )
 def evaluate(
     *, dataset: str, output: Path | None, run: RunOptions, val_ids: Path | None, val_fraction: float | None
@@ -37,7 +40,8 @@ def evaluate(
     """Segment the validation cases of DATASET, compare with their masks, and write cases.csv and summary.json to OUT.
 
     DATASET is a folder with images/ and masks/ (or train/ and val/ with these), a Medical Segmentation Decathlon data
-    set, or a list (.csv, .json) with the columns image and label.
+    set, or a list (.csv, .json) with the columns image and label. Where it brings no split, all of it is
+    evaluated with --val-fraction 1.
     """
     changes: dict[str, Any] = {}
     if val_ids is not None:
@@ -45,6 +49,8 @@ def evaluate(
     if val_fraction is not None:
         changes["val_fraction"] = val_fraction
     check_input(dataset)
+    if output is not None and Path(dataset).is_dir() and output.resolve() == Path(dataset).resolve():
+        raise click.UsageError("-o is the data set itself; give another folder, one inside it is fine.")
     outcome = run_plan(make_plan(run, changes, output=output, evaluate=True), Path(dataset))
     summary = outcome.output_dir / "summary.json"
     if not run.quiet and not outcome.interrupted and summary.is_file():

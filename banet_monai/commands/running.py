@@ -164,13 +164,17 @@ def _ready_parser(plan: Plan, source: Path) -> Any:
 
 def _check_names(settings: Mapping[str, Any], config: Mapping[str, Any]) -> None:
     known = list(config_names(config))
-    for name in settings:
+    for name, value in settings.items():
         if name in OWN_PLACE:
             raise click.UsageError(f"--set {name}: {OWN_PLACE[name]}.")
         if name not in known:
             shown = [other for other in known if other.count("::") <= name.count("::")]
             problem = f"the configuration has no entry '{name}'"
             raise click.UsageError(with_hint(problem, name, shown, end="; 'banet info' lists what people change."))
+        default = config.get(name)
+        is_number = isinstance(default, int | float) and not isinstance(default, bool)
+        if is_number and isinstance(value, str) and not value.startswith(EXPRESSION):
+            raise click.UsageError(f"--set {name}: '{value}' is no number; the default is {default}.")
 
 
 def _check_output(folder: Path) -> None:

@@ -44,7 +44,7 @@ def training_cases(
 
     Args:
         dataset_dir: folder in one of the layouts above, or a CSV or JSON data list.
-        val_fraction: share of the cases split off for validation where the data bring no split, 0 up to below 1.
+        val_fraction: share of the cases split off for validation where the data bring no split, 0 to 1 (all).
         seed: seed of that split.
         val_ids: file that names the validation cases (see :func:`read_val_ids`); it comes before every other split.
         fold: validation fold, where a data list has a ``fold`` column.
@@ -119,6 +119,8 @@ def split_cases(
         chosen = {index for index, case in enumerate(cases) if case.split == "val"}
     elif _all_or_none([case.fold for case in cases], "fold"):
         chosen = {index for index, case in enumerate(cases) if case.fold == str(fold)}
+    elif val_fraction == 1:  # to evaluate all of it
+        chosen = set(range(len(cases)))
     else:
         known = _all_or_none(groups, "group")
         chosen = validation_indices(

@@ -37,6 +37,8 @@ def failure_reason(error: BaseException, item: Mapping[str, object]) -> str:
             probe(path, decode=True)
         except UnreadableFileError as unreadable:
             return _one_line(f"{path.name} {unreadable}")
+        except Exception:  # of a library that looked for the reason: what failed first says more
+            continue
     missing = [key for key in ("image", "label") if not item.get(key)]
     name = next((path.name for path in _paths(item)), "the case")
     if missing and _root(error, KeyError):

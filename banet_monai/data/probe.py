@@ -18,6 +18,8 @@ from nibabel.spatialimages import HeaderDataError
 from PIL import Image, UnidentifiedImageError
 from pydicom.errors import InvalidDicomError
 
+from banet_monai.dicom.parsing import quiet_pydicom
+
 __all__ = ["FileFacts", "UnreadableFileError", "probe"]
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
@@ -128,11 +130,12 @@ def _nifti_header(raw: gzip.GzipFile | io.BytesIO) -> Any:
 
 def _dicom_size(content: bytes) -> tuple[int, ...]:
     try:
-        dataset = pydicom.dcmread(io.BytesIO(content), stop_before_pixels=True)
-        frames = int(dataset.get("NumberOfFrames") or 1)
-        size = (int(dataset.Columns), int(dataset.Rows))
+        with quiet_pydicom():
+            dataset = pydicom.dcmread(io.BytesIO(content), stop_before_pixels=True)
+            frames = int(dataset.get("NumberOfFrames") or 1)
+            size = (int(dataset.Columns), int(dataset.Rows))
     except InvalidDicomError:
         raise UnreadableFileError("is no DICOM file") from None
-    except (AttributeError, EOFError, OSError, ValueError, struct.error):
+    except Exception:  # pydicom raises whatever a damaged file provokes
         raise UnreadableFileError("is truncated, corrupt or no image") from None
     return size if frames == 1 else (*size, frames)

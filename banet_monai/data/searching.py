@@ -13,6 +13,7 @@ from banet_monai.dicom.archives import ArchiveError, UnpackedFiles, is_zip
 from banet_monai.dicom.dicomdir import dicomdir_files
 from banet_monai.dicom.finding import DicomCase, files_below, find_dicom_cases
 from banet_monai.dicom.parsing import DICOM_SUFFIXES, looks_like_dicom
+from banet_monai.files import is_result_folder
 
 __all__ = ["FoundCase", "FoundFile", "Search", "common_folder", "is_dicom", "kind_by_suffix"]
 
@@ -150,8 +151,7 @@ class Search:
             elif looks_like_dicom(file.path):
                 dicom.append(file)
             else:
-                reason = "folder without permission to read it" if file.path.is_dir() else "not an image format"
-                self.skipped.append((file.shown, reason))
+                self.skipped.append((file.shown, _why_no_image(file.path)))
         self._group(dicom, title)
 
     def _look_into(self, file: FoundFile, is_in_zip: bool) -> None:
@@ -195,6 +195,12 @@ class Search:
                 else:
                     names = [title if place == "." else place for place in (folder, shown)]
                 self.found.append(FoundCase("dicom", names[0], names[1], members, dicom=case))
+
+
+def _why_no_image(path: Path) -> str:
+    if not path.is_dir():
+        return "not an image format"
+    return "results of an earlier run" if is_result_folder(path) else "folder without permission to read it"
 
 
 def is_dicom(file: Path) -> bool:

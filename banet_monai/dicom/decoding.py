@@ -27,6 +27,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
+from banet_monai.dicom.jpeg import check_jpeg_header
 from banet_monai.dicom.parsing import DicomReadError, ParsedFile, PixelPlace, integer, states, text
 
 __all__ = ["COLOUR", "GREY", "PALETTE", "FrameDecoder", "can_decode", "frame_decoder", "processing"]
@@ -58,6 +59,9 @@ PLUGINS = {
     "1.2.840.10008.1.2.4.203": "pylibjpeg and pylibjpeg-openjpeg, with pydicom 3",
 }
 JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
+JPEG = (JPEG_EXTENDED, *(f"1.2.840.10008.1.2.4.{number}" for number in (50, 57, 70)))
+# pydicom's plug-ins for one syntax, best first. It would ask GDCM first, which ends the process on damaged streams.
+PLUGIN_ORDER = ("pylibjpeg", "pyjpegls", "pillow", "pydicom", "gdcm")
 JPEG_BITS = 8  # that free decoders of lossy JPEG read
 
 Frame = NDArray[Any]
@@ -231,7 +235,15 @@ def _compressed_frames(parsed: ParsedFile, place: PixelPlace) -> FrameDecoder:
             f"'{name}' is cut short: {len([p for p in parts if p])} of {frames} compressed frames are there; copy it "
             "again from its source."
         )
-    return lambda k: _pydicom_decoded(dataset, encaps.encapsulate([parts[k]]), frames=1)
+    syntax = UID(dataset.file_meta.TransferSyntaxUID)
+
+    def decode(k: int) -> Frame:
+        if syntax in JPEG and _by_gdcm(syntax):
+            shape = (*_shape(dataset, name), integer(dataset, "SamplesPerPixel", name, 1))
+            check_jpeg_header(parts[k], shape, integer(dataset, "BitsAllocated", name, 8))
+        return _pydicom_decoded(dataset, encaps.encapsulate([parts[k]]), frames=1)
+
+    return decode
 
 
 def _check_length(name: str, held: int, wanted_bits: int) -> None:
@@ -256,6 +268,19 @@ def _check_fragments(data: bytes, name: str) -> None:
         )
 
 
+def _plugin(syntax: UID) -> str:
+    """The plug-in of pydicom 3 that is to decode a compressed syntax."""
+    available: tuple[str, ...] = processing.get_decoder(syntax).available_plugins
+    return min(available, key=lambda name: PLUGIN_ORDER.index(name) if name in PLUGIN_ORDER else 0)
+
+
+def _by_gdcm(syntax: UID) -> bool:
+    """Whether GDCM may be asked: by pydicom 3 as the last choice, by pydicom 2 wherever it is installed."""
+    if PYDICOM_3:
+        return _plugin(syntax) == "gdcm"
+    return any("gdcm" in handler.__name__ and handler.is_available() for handler in pydicom.config.pixel_data_handlers)
+
+
 def _pydicom_decoded(dataset: Dataset, data: bytes, frames: int) -> Frame:
     """Decode through a new dataset that holds what a decoder asks for, so that nothing stays in the shared one."""
     syntax = UID(dataset.file_meta.TransferSyntaxUID)
@@ -275,6 +300,8 @@ def _pydicom_decoded(dataset: Dataset, data: bytes, frames: int) -> Frame:
     own.PixelData = data
     own["PixelData"].VR = "OB" if syntax.is_compressed or int(dataset.BitsAllocated) <= 8 else "OW"
     own["PixelData"].is_undefined_length = syntax.is_encapsulated
+    if PYDICOM_3 and syntax.is_compressed:
+        own.pixel_array_options(decoding_plugin=_plugin(syntax))
     frame = own.pixel_array
     photometric = str(own.PhotometricInterpretation)  # a decoder of pydicom 2 that gives RGB says so here
     if PYDICOM_3 and photometric.startswith("YBR"):

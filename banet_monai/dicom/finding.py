@@ -18,6 +18,7 @@ import numpy as np
 from banet_monai.dicom.headers import DicomHeader, header_of
 from banet_monai.dicom.parsing import in_threads, open_dataset, quiet_pydicom
 from banet_monai.dicom.selection import NOT_CHOSEN, SeriesRule, is_chosen
+from banet_monai.files import MANIFEST, is_result_folder
 
 __all__ = ["DicomCase", "DicomFindings", "DicomHeader", "files_below", "find_dicom_cases", "group_headers", "header_of"]
 
@@ -73,7 +74,8 @@ class DicomFindings(NamedTuple):
 def files_below(folder: Path, exclude: Path | None = None) -> Iterator[Path]:
     """Every file under a folder in path order; links are followed once; ``exclude`` and what is in it is left out.
 
-    A folder inside it that may not be read is given itself, so that whoever asks can say so.
+    A folder inside it that may not be read, or that holds the results of an earlier run, is given itself, so that
+    whoever asks can say so.
     """
     left_out = exclude.resolve() if exclude is not None else None
     seen: set[Path] = set()
@@ -89,6 +91,9 @@ def files_below(folder: Path, exclude: Path | None = None) -> Iterator[Path]:
         except PermissionError:
             if place == folder:
                 raise
+            yield place
+            return
+        if place != folder and any(entry.name == MANIFEST for entry in ordered) and is_result_folder(place):
             yield place
             return
         for entry in ordered:

@@ -13,7 +13,16 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["DicomGeometryError", "Plane", "Stack", "picture_affine", "plane_affine", "slice_order", "stack_planes"]
+__all__ = [
+    "DicomGeometryError",
+    "Plane",
+    "Stack",
+    "has_usable_place",
+    "picture_affine",
+    "plane_affine",
+    "slice_order",
+    "stack_planes",
+]
 
 Vector = NDArray[np.float64]
 
@@ -102,8 +111,20 @@ def picture_affine(spacing: tuple[float, ...]) -> Vector:
 
 def plane_affine(plane: Plane, thickness: float) -> Vector:
     """RAS affine of one picture; its third column is the slice normal, ``thickness`` mm long."""
+    _check_spacings([plane])
     _check_directions([plane])
     return _affine(plane, _normal(plane) * thickness)
+
+
+def has_usable_place(plane: Plane) -> bool:
+    """Whether position, orientation and spacing are stated and say where the picture lies."""
+    try:
+        _check_complete([plane])
+        _check_spacings([plane])
+        _check_directions([plane])
+    except DicomGeometryError:
+        return False
+    return True
 
 
 def stack_planes(planes: Sequence[Plane]) -> Stack:
@@ -205,11 +226,8 @@ def _check_one_grid(planes: Sequence[Plane]) -> None:
             kind="several sizes",
             slices_work=False,
         )
+    _check_spacings(planes)
     spacings = np.array([plane.spacing for plane in planes])
-    if not (np.isfinite(spacings).all() and (spacings > 0).all()):
-        raise DicomGeometryError(
-            "PixelSpacing must be two positive numbers in mm in every image.", kind="unusable pixel spacing"
-        )
     if not np.allclose(spacings, spacings[0], rtol=ROUNDING, atol=0):
         found = Counter(tuple(round(value, 4) for value in plane.spacing) for plane in planes)
         raise DicomGeometryError(
@@ -223,6 +241,15 @@ def _check_one_grid(planes: Sequence[Plane]) -> None:
             "images), so their positions cannot be compared; give the files of one frame of reference only.",
             kind="several frames of reference",
         )
+
+
+def _check_spacings(planes: Sequence[Plane]) -> None:
+    for plane in planes:
+        if not (np.isfinite(plane.spacing).all() and min(plane.spacing) > 0):
+            raise DicomGeometryError(
+                f"'{plane.name}': PixelSpacing must be two positive numbers in mm; correct or remove the attribute.",
+                kind="unusable pixel spacing",
+            )
 
 
 def _tally(found: Counter[tuple[int, int]] | Counter[tuple[float, ...]], unit: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pydicom.dataset import Dataset
+from pydicom.uid import UID
 
 from banet_monai.dicom.parsing import DicomReadError, integer, numbers, text, uid
 
@@ -114,9 +115,19 @@ def _not_an_image(dataset: Dataset, sop_class: str, modality: str) -> str:
     for known, kind in NOT_AN_IMAGE.items():
         if sop_class == known or (known.endswith(".") and sop_class.startswith(known)):
             return kind if kind == "DICOMDIR" else f"non-image DICOM object ({kind})"
-    if "Rows" not in dataset or modality in NOT_AN_IMAGE_MODALITIES:
+    is_image = "Rows" in dataset or _is_cut_short(sop_class, modality)
+    if not is_image or modality in NOT_AN_IMAGE_MODALITIES:
         return f"non-image DICOM object ({modality if CODE.fullmatch(modality) else 'unknown'})"
     return ""
+
+
+def _is_cut_short(sop_class: str, modality: str) -> bool:
+    """Whether a file without rows is an image that ends in its header, which reading it will say.
+
+    It is of an image class, or ends before it says what it is.
+    """
+    name = UID(sop_class).name
+    return "Image Storage" in name or (name == sop_class and not modality)
 
 
 def _description(dataset: Dataset) -> str:

@@ -202,6 +202,12 @@ class ParsedFiles:
     def __len__(self) -> int:
         return len(self._slots)
 
+    def renew_locks(self) -> None:
+        """In a forked process: no other thread is left there to release a lock that it held."""
+        self._lock = threading.Lock()
+        for slot in self._slots.values():
+            slot.lock = threading.Lock()
+
     def _slot(self, key: str, stamp: tuple[int, int]) -> _Slot:
         with self._lock:
             slot = self._slots.get(key)
@@ -229,6 +235,8 @@ class ParsedFiles:
 
 
 _store = ParsedFiles(MAX_FILES, MAX_HEADER_BYTES)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_store.renew_locks)
 
 
 def _parse(path: Path, file_size: int) -> ParsedFile:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ __all__ = ["PixelFormat", "pixel_format", "write_frame"]
 
 ALLOCATED = {"PixelData": (1, 8, 16, 32), "FloatPixelData": (32,), "DoubleFloatPixelData": (64,)}  # bits per sample
 UNKNOWN = (math.nan, math.nan)
+CODE = re.compile(r"[A-Z0-9_ ]{1,16}")  # a photometric interpretation; what looks otherwise is not repeated
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,8 +112,9 @@ def _check_kind(dataset: Dataset, keyword: str, name: str) -> str:
     photometric = text(dataset, "PhotometricInterpretation")
     samples = integer(dataset, "SamplesPerPixel", name, 1)
     if (photometric, samples) not in [(kind, 1) for kind in (*GREY, PALETTE)] + [(kind, 3) for kind in COLOUR]:
+        kind = f"of the kind '{photometric}'" if CODE.fullmatch(photometric) else "of an unknown kind"
         raise DicomReadError(
-            f"'{name}' has {samples} samples per pixel of the kind '{photometric[:16]}'; what works: "
+            f"'{name}' has {samples} samples per pixel {kind}; what works: "
             f"{', '.join((*GREY, PALETTE))} with 1 sample, {', '.join(COLOUR)} with 3."
         )
     allocated, stored = (integer(dataset, word, name, 0) for word in ("BitsAllocated", "BitsStored"))

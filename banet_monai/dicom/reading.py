@@ -18,7 +18,15 @@ from numpy.typing import NDArray
 
 from banet_monai.dicom.finding import DicomHeader, files_below, group_headers
 from banet_monai.dicom.parsing import DicomReadError, in_threads, looks_like_dicom, quiet_pydicom
-from banet_monai.dicom.series import Arrangement, SeriesObject, arrange, check_one_series, open_object, pixel_size
+from banet_monai.dicom.series import (
+    Arrangement,
+    SeriesObject,
+    arrange,
+    check_one_series,
+    open_object,
+    pixel_size,
+    repeated_uids,
+)
 from banet_monai.dicom.volumes import read_frames
 from banet_monai.dicom.windows import Window, stated_window
 
@@ -190,7 +198,8 @@ def _metadata(objects: Sequence[SeriesObject], arrangement: Arrangement, ends: t
     first = in_order[0][0]
     has_place = arrangement.layout == "volume" or (arrangement.layout == "picture" and not first.planes[0].missing)
     has_size = bool(first.planes[0].spacing or pixel_size(first.dataset, first.planes[0]))
-    repairs = dict.fromkeys([*(repair for item in objects for repair in item.repairs), *stack.repairs])
+    of_files = [repair for item in objects for repair in item.repairs]
+    repairs = dict.fromkeys([*of_files, *repeated_uids(objects), *stack.repairs])
     window = None if first.form.voi else stated_window(first.dataset, 0, first.path.name)
     files = [str(item.path) for item, _ in in_order] if len(objects) > 1 else [str(first.path)]
     return {

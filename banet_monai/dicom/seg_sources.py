@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ImplicitVRLittleEndian, generate_uid
 
 from banet_monai.dicom.finding import files_below, find_dicom_cases
-from banet_monai.dicom.geometry import ROUNDING, Plane
+from banet_monai.dicom.geometry import ROUNDING, Plane, has_usable_place
 from banet_monai.dicom.parsing import (
     DicomReadError,
     ParsedFile,
@@ -30,7 +30,7 @@ from banet_monai.dicom.parsing import (
     uid,
 )
 from banet_monai.dicom.reading import meta_list
-from banet_monai.dicom.series import SeriesObject, arrange, check_one_series, object_of, open_object
+from banet_monai.dicom.series import SeriesObject, arrange, check_one_series, object_of, open_object, repeated_uids
 
 __all__ = ["SegSource", "Source", "SourceFrame", "height_of", "open_source", "stacks_of"]
 
@@ -40,6 +40,7 @@ SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # stands in where the class of 
 SAME_PLACE_MM = 1e-3  # slices of one stack that are closer than this lie at the same place
 HEADER_GROUPS = (0x0008, 0x0010, 0x0012, 0x0018, 0x0020, 0x0032, 0x0038, 0x0040)  # patient, study, equipment
 LOSSY = (0x00282110, 0x00282112, 0x00282114)  # a result of lossy pictures says so
+NUMBERS = ("DS", "IS")  # value representations that highdicom reads as numbers
 NOT_TAKEN_OVER = (0x0040071A,)  # places on a slide
 NO_MATCH = "another one is stated, and no PACS can match the result"
 
@@ -192,7 +193,7 @@ def _from_meta(meta: Mapping[str, Any]) -> SegSource:
 def _source(places: Sequence[tuple[SeriesObject, int]], layout: str, affine: NDArray[np.float64]) -> SegSource:
     """Frames with the UIDs they are referred to by, and one header for all."""
     first = places[0][0]
-    repairs: list[str] = []
+    repairs = repeated_uids(list({item.path: item for item, _ in places}.values()))
     names: dict[Path, tuple[str, str, bool]] = {}
     for item, _ in places:
         if item.path not in names:
@@ -231,7 +232,10 @@ def _stated_uid(found: str, keyword: str, stand_in: str, repairs: list[str]) -> 
 
 def _thickness(dataset: Dataset) -> float | None:
     for place in [*macro_items(dataset, 0, "PixelMeasuresSequence"), dataset]:
-        stated = numbers(place, "SliceThickness", "the source")
+        try:
+            stated = numbers(place, "SliceThickness", "the source")
+        except DicomReadError:  # no numbers: as if it were empty
+            continue
         if stated and np.isfinite(stated[0]) and stated[0] > 0:
             return stated[0]
     return None
@@ -244,7 +248,10 @@ def _header(dataset: Dataset, repairs: list[str]) -> Dataset:
         if (tag.group not in HEADER_GROUPS and tag not in LOSSY) or tag in NOT_TAKEN_OVER:
             continue
         try:
-            header[tag] = copy.deepcopy(dataset[tag])
+            element = copy.deepcopy(dataset[tag])
+            if element.VR in NUMBERS:
+                numbers(dataset, element.keyword, "the source")
+            header[tag] = element
         except Exception:  # pydicom raises whatever a malformed value provokes; its message may quote it
             repairs.append("malformed attributes of the source are left out")
     if not text(header, "SpecificCharacterSet"):
@@ -259,7 +266,7 @@ def stacks_of(planes: Sequence[Plane]) -> list[int] | None:
 
     A stack may have gaps and may be tilted. None where planes have no places in one patient space.
     """
-    if any(plane.missing for plane in planes) or len({plane.frame_of_reference for plane in planes}) > 1:
+    if not all(map(has_usable_place, planes)) or len({plane.frame_of_reference for plane in planes}) > 1:
         return None
     stacks: list[tuple[Plane, set[int]]] = []
     members = []

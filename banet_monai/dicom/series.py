@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from pydicom.dataset import Dataset
 
-from banet_monai.dicom.finding import DicomHeader, header_of
+from banet_monai.dicom.finding import VOLUME_MODALITIES, DicomHeader, header_of
 from banet_monai.dicom.geometry import (
     DicomGeometryError,
     Plane,
@@ -33,7 +33,16 @@ from banet_monai.dicom.parsing import (
 from banet_monai.dicom.pixels import PixelFormat, pixel_format
 from banet_monai.dicom.windows import Window
 
-__all__ = ["Arrangement", "SeriesObject", "arrange", "check_one_series", "object_of", "open_object", "pixel_size"]
+__all__ = [
+    "Arrangement",
+    "SeriesObject",
+    "arrange",
+    "check_one_series",
+    "object_of",
+    "open_object",
+    "pixel_size",
+    "repeated_uids",
+]
 
 MATCHING_UIDS = ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 # Type 2 attributes of patient and study that old archives leave out although they may only be empty (PS3.5 7.4.3).
@@ -88,10 +97,25 @@ def open_object(path: Path, window: str | Window | None = None) -> SeriesObject 
 
 def object_of(parsed: ParsedFile, path: Path, window: str | Window | None = None) -> SeriesObject | DicomHeader:
     """As :func:`open_object`, for what is parsed already; ``path`` names it in messages."""
+    try:
+        header = header_of(parsed.dataset, path)
+        if header.not_an_image:
+            return header
+        form = pixel_format(parsed, window)
+        planes = [_plane(parsed.dataset, k, path.name, form.shape) for k in range(form.frames)]
+        return SeriesObject(path, header, parsed, form, planes, [*_repairs(parsed), *form.repairs])
+    except (DicomReadError, OSError):
+        raise
+    except Exception as error:  # pydicom raises whatever a damaged value provokes; its message may quote it
+        raise DicomReadError(
+            f"'{path.name}' holds attributes that cannot be read ({type(error).__name__}): the file is damaged; copy "
+            "it again from its source."
+        ) from None
+
+
+def _repairs(parsed: ParsedFile) -> list[str]:
+    """What was wrong in the attributes that name patient, study and object."""
     dataset, repairs = parsed.dataset, list(parsed.repairs)
-    header = header_of(dataset, path)
-    if header.not_an_image:
-        return header
     if states(dataset, "SpecificCharacterSet") and not text(dataset, "SpecificCharacterSet"):
         repairs.append("SpecificCharacterSet is empty: ignored")
     repairs += [
@@ -100,9 +124,7 @@ def object_of(parsed: ParsedFile, path: Path, window: str | Window | None = None
     absent = [keyword for keyword in TYPE_2 if not states(dataset, keyword)]
     if absent:
         repairs.append(f"{', '.join(absent)} absent: taken as empty")
-    form = pixel_format(parsed, window)
-    planes = [_plane(dataset, k, path.name, form.shape) for k in range(form.frames)]
-    return SeriesObject(path, header, parsed, form, planes, [*repairs, *form.repairs])
+    return repairs
 
 
 def _plane(dataset: Dataset, frame: int, name: str, shape: tuple[int, int]) -> Plane:
@@ -115,7 +137,7 @@ def _plane(dataset: Dataset, frame: int, name: str, shape: tuple[int, int]) -> P
         return numbers(dataset, keyword, name, count) if is_single or keyword == "PixelSpacing" else ()
 
     return Plane(
-        name=name,
+        name=name if is_single else f"{name}, frame {frame + 1}",
         shape=shape,
         position=stated("ImagePositionPatient", "PlanePositionSequence", 3),
         orientation=stated("ImageOrientationPatient", "PlaneOrientationSequence", 6),
@@ -151,6 +173,13 @@ def check_one_series(objects: Sequence[SeriesObject]) -> None:
         )
 
 
+def repeated_uids(objects: Sequence[SeriesObject]) -> list[str]:
+    """What is to be said of files that state the same SOPInstanceUID, which must be unique; [] where none do."""
+    found = [name for name in (uid(item.dataset, "SOPInstanceUID") for item in objects) if name]
+    same = len(found) - len(set(found))
+    return [f"{same} files repeat the SOPInstanceUID of another one: references cannot tell them apart"] if same else []
+
+
 def arrange(objects: Sequence[SeriesObject], *, irregular: str = "refuse") -> Arrangement:
     """Put all frames in order.
 
@@ -165,12 +194,13 @@ def arrange(objects: Sequence[SeriesObject], *, irregular: str = "refuse") -> Ar
     dataset, name = objects[0].dataset, objects[0].path.name
     if len(planes) == 1:
         if planes[0].missing:
-            return Arrangement(Stack([0], picture_affine(pixel_size(dataset, planes[0])), []), "picture")
+            affine = picture_affine(pixel_size(dataset, planes[0]))
+            return Arrangement(Stack([0], affine, _place_expected(objects[0])), "picture")
         return Arrangement(Stack([0], plane_affine(planes[0], _thickness(dataset, name)), []), "picture")
 
     if len(objects) == 1 and not any(plane.position for plane in planes):
-        stack = Stack(list(range(len(planes))), picture_affine(pixel_size(dataset, planes[0])), [])
-        return Arrangement(stack, "frames")
+        affine = picture_affine(pixel_size(dataset, planes[0]))
+        return Arrangement(Stack(list(range(len(planes))), affine, _place_expected(objects[0])), "frames")
     instances = _instance_numbers(objects)
     try:
         stack = stack_planes(planes)
@@ -188,11 +218,23 @@ def arrange(objects: Sequence[SeriesObject], *, irregular: str = "refuse") -> Ar
     return Arrangement(stack, "volume")
 
 
+def _place_expected(item: SeriesObject) -> list[str]:
+    """What is to be said of a CT, MR or PET image that does not state where it lies; [] for all others."""
+    if item.header.modality not in VOLUME_MODALITIES or item.header.is_capture:
+        return []
+    return [f"{', '.join(item.planes[0].missing)} absent: read without a place in the patient"]
+
+
 def _instance_numbers(objects: Sequence[SeriesObject]) -> list[int]:
-    """Of each frame; within an object the frames keep their order."""
-    return [
-        integer(item.dataset, "InstanceNumber", item.path.name, 0) for item in objects for _ in range(item.form.frames)
-    ]
+    """Of each frame, 0 where it is no number; within an object the frames keep their order."""
+    found: list[int] = []
+    for item in objects:
+        try:
+            number = integer(item.dataset, "InstanceNumber", item.path.name, 0)
+        except DicomReadError:
+            number = 0
+        found += [number] * item.form.frames
+    return found
 
 
 def _loose_stack(planes: Sequence[Plane], instances: Sequence[int], dataset: Dataset) -> Stack:

@@ -16,7 +16,7 @@ from banet_monai.dicom.series import SeriesObject
 
 __all__ = ["read_frames"]
 
-RUN = 256  # bytes along the slice axis, four cache lines, that are written at once
+RUN = 128  # bytes along the slice axis, two cache lines, that are written at once
 ROWS_AT_ONCE = 4  # rows of a block of slices that stay in the cache while they are turned
 MAX_BLOCK = 64 * 2**20  # bytes of decoded frames that a thread holds
 PADDING = 64  # bytes between frames of a block: at distances of a power of two they would share cache sets

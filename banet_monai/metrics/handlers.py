@@ -128,6 +128,9 @@ class CaseTableHandler:
         self.table.rows, failed = self._gather()
         if failed and not self.table.rows:
             logger.error("All %d cases failed: there is no table.", failed)
+            if _rank() == 0:
+                for name in (self.filename, self.summary_filename):  # those of an earlier run would pass for ours
+                    (self.output_dir / name).unlink(missing_ok=True)
             return
         summary = {**self.table.summary(seed=self.seed, resamples=self.resamples), "failed": failed}
         overall = summary["overall"]

@@ -18,7 +18,7 @@ import monai
 import torch
 
 import banet_monai
-from banet_monai.files import write_beside
+from banet_monai.files import MANIFEST, NOTICE, write_beside
 from banet_monai.flags import as_flag
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ __all__ = ["CasesFailedError", "RunReport", "file_sha256"]
 
 logger = logging.getLogger(__name__)
 
-NOTICE = "For research use, not a medical device."
+RESULT_ENDS = ("_mask.png", "_mask.nii.gz", "_mask.dcm", "_contours.geojson")
+OLDER_RESULT = "results of this name in the output folder are of an earlier run or incomplete: do not rely on them"
 NAMED_AT_MOST = 10  # failed cases in the closing error; all of them stand in the manifest
 
 
@@ -144,11 +145,15 @@ class RunReport:
         """Write the manifest, log the counts, and raise if any case failed.
 
         Raises:
+            RuntimeError: when the manifest cannot be written.
             CasesFailedError: naming failed cases, so that the process ends with an exit code that is not 0.
         """
         for name in self.files:
             if name not in self.results and name not in self.failures:
                 self.failures[name] = "it was not processed: the run ended before its turn"
+        for name in self.failures:
+            if self._has_older_result(name):
+                self.warned(name, OLDER_RESULT)
         self._write(self._manifest())
         total = len(self.files)
         logger.info("%d done, %d skipped, %d failed.", len(self.results), len(self.skipped), len(self.failures))
@@ -159,6 +164,9 @@ class RunReport:
             raise CasesFailedError(
                 f"{len(self.failures)} of {total} cases failed: {'; '.join(named[:NAMED_AT_MOST])}{more}"
             )
+
+    def _has_older_result(self, name: str) -> bool:
+        return any(os.path.lexists(f"{self.output_dir / name}{end}") for end in RESULT_ENDS)
 
     def _manifest(self) -> dict[str, Any]:
         return {
@@ -226,7 +234,14 @@ class RunReport:
 
     def _write(self, manifest: Mapping[str, Any]) -> None:
         text = json.dumps(manifest, indent=4, ensure_ascii=False) + "\n"
-        write_beside(self.output_dir / "manifest.json", lambda path: path.write_text(text, encoding="utf-8"))
+        content = text.encode("utf-8", "backslashreplace")  # a file name that is no UTF-8: \udcff is right in JSON
+        try:
+            write_beside(self.output_dir / MANIFEST, lambda path: path.write_bytes(content))
+        except OSError as error:
+            why = error.strerror or type(error).__name__
+            raise RuntimeError(
+                f"manifest.json cannot be written: {why}; free some space or choose another folder"
+            ) from error
 
 
 def _file_names(inputs: Inputs) -> dict[str, str]:

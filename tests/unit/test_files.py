@@ -32,3 +32,8 @@ def test_a_failing_write_leaves_the_older_file_and_nothing_else(tmp_path):
         write_beside(target, write)
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_name_as_long_as_the_disk_takes_is_written(tmp_path):
+    target = tmp_path / ("n" * 251 + ".png")
+    assert write_beside(target, lambda partial: partial.write_text("whole")).read_text() == "whole"

@@ -1,4 +1,5 @@
 import json
+import os
 
 import nibabel as nib
 import numpy as np
@@ -81,6 +82,14 @@ def test_the_table_has_one_line_per_image_and_one_per_reason(folder):
         "  not an image format: notes.txt",
         "  non-image DICOM object (SEG): seg.dcm",
     ]
+
+
+def test_file_names_cannot_break_the_table(tmp_path):
+    for name in ("a\nb.png", "\x1b[2J.png", os.fsdecode(b"\xff.png"), "c\nd.txt"):
+        (tmp_path / name).write_bytes(b"no picture")
+    lines = info(tmp_path).stdout.splitlines()
+    assert sorted(line.split()[0] for line in lines[2:5]) == ["?", "?[2J", "a?b"]
+    assert lines[-1] == "  not an image format: c?d.txt"
 
 
 def test_nothing_of_the_patient_is_shown(folder):

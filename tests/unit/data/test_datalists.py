@@ -248,6 +248,7 @@ def test_one_case_cannot_be_split(tmp_path):
     with pytest.raises(ValueError, match=r"one case cannot be split into training and validation"):
         training_cases(str(tmp_path))
     assert names(training_cases(str(tmp_path), val_fraction=0.0)) == ["a"]
+    assert names(validation_cases(str(tmp_path), val_fraction=1.0)) == ["a"]
     with pytest.raises(ValueError, match=r"leaves no validation case of 1: check its split, val_fraction \(now 0.0\)"):
         validation_cases(str(tmp_path), val_fraction=0.0)
 

@@ -33,6 +33,15 @@ def test_paths_of_the_case_are_cut_even_with_spaces(tmp_path):
     assert reason == "a.xyz: a.xyz is odd"
 
 
+def test_what_looks_for_the_reason_may_fail_itself(tmp_path, monkeypatch):
+    def failing(path, *, decode):
+        raise TypeError(f"of a library: {path}")
+
+    monkeypatch.setattr("banet_monai.data.failures.probe", failing)
+    reason = failure_reason(raised_in_package("the first error"), {"image": str(tmp_path / "a.dcm")})
+    assert reason == "a.dcm: the first error"
+
+
 def test_a_long_reason_is_cut():
     assert len(failure_reason(raised_in_package("x" * 1000), {})) == 400
 

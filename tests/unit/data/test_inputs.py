@@ -456,3 +456,20 @@ def test_a_folder_that_may_not_be_read_is_skipped_with_the_reason(tmp_path, monk
     found = find_inputs(tmp_path)
     assert [case.name for case in found.cases] == ["a"]
     assert found.skipped == [("closed", "folder without permission to read it")]
+
+
+def test_results_of_an_earlier_run_are_no_images_unless_they_are_asked_for(tmp_path):
+    touch(tmp_path / "a.png")
+    results = tmp_path / "out"
+    touch(results / "a_mask.png", results / "sub" / "b_mask.png")
+    (results / "manifest.json").write_text('{\n    "notice": "For research use, not a medical device.",\n')
+    found = find_inputs(tmp_path)
+    assert [case.name for case in found.cases] == ["a"]
+    assert found.skipped == [("out", "results of an earlier run")]
+    assert [case.name for case in find_inputs(results).cases] == ["a_mask", "sub/b_mask"]
+
+
+def test_another_manifest_makes_no_result_folder(tmp_path):
+    touch(tmp_path / "web" / "icon.png")
+    (tmp_path / "web" / "manifest.json").write_text("{}")
+    assert [case.name for case in find_inputs(tmp_path).cases] == ["web/icon"]

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from banet_monai.data.probe import UnreadableFileError, probe
+from tests.dicom_objects import image, write
 
 
 @pytest.fixture
@@ -99,3 +100,19 @@ def test_missing_files_and_empty_folders_are_said(tmp_path):
         probe(tmp_path / "absent.png")
     with pytest.raises(UnreadableFileError, match=r"^is an empty folder$"):
         probe(tmp_path)
+
+
+def test_values_of_a_dicom_file_are_not_quoted_by_the_library_that_reads_them(tmp_path, caplog, recwarn):
+    ds = image(np.zeros((4, 6), np.uint8), modality="DX", SpecificCharacterSet="ISO_IR 192")
+    path = write(ds, tmp_path / "a.dcm")
+    path.write_bytes(path.read_bytes().replace(b"ISO_IR 192", b"ISO_IR DOE"))
+    assert probe(path).size == (6, 4)
+    assert (caplog.text, list(recwarn)) == ("", [])
+
+
+def test_a_dicom_size_of_several_values_is_damage(tmp_path):
+    path = write(image(np.zeros((4, 6), np.uint8), modality="DX"), tmp_path / "a.dcm")
+    columns = b"\x28\x00\x11\x00US"
+    path.write_bytes(path.read_bytes().replace(columns + b"\x02\x00\x06\x00", columns + b"\x04\x00\x06\x00\x07\x00"))
+    with pytest.raises(UnreadableFileError, match=r"^is truncated, corrupt or no image$"):
+        probe(path)

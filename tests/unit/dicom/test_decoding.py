@@ -1,5 +1,6 @@
 """Each compressed syntax is made by an encoder that is not ours and compared with the pixels that went in."""
 
+import contextlib
 import io
 
 import numpy as np
@@ -356,3 +357,24 @@ def test_shared_dataset_keeps_no_pixels_and_does_not_change(tmp_path):
     assert "PixelData" not in kept.dataset
     assert "NumberOfFrames" not in kept.dataset
     assert kept.dataset.PhotometricInterpretation == "YBR_FULL"
+
+
+def test_a_damaged_picture_does_not_end_the_process(tmp_path):
+    pixels = np.stack([RAMP >> 4] * 3, axis=-1).astype(np.uint8)
+    ds, stream = image(pixels, modality="XC", photometric="YBR_FULL_422"), jpeg(pixels)
+    tables = stream.index(b"\xff\xc4")
+    path = packed(ds, [stream[: tables + 30] + stream[tables + 34 :]], JPEGBaseline8Bit, tmp_path)
+    with contextlib.suppress(DicomReadError):  # decoders differ in what they can still read
+        load(path)
+
+
+@pytest.mark.parametrize("place", [4, 5, 6, 9], ids=["precision", "rows", "columns", "samples"])
+def test_a_lossless_stream_that_contradicts_its_header_is_refused(tmp_path, place):
+    path = by_gdcm(twelve_bits(RAMP), "JPEGLosslessProcess14_1", tmp_path)
+    ds = pydicom.dcmread(path)
+    stream = bytearray(ds.PixelData)
+    stream[stream.index(b"\xff\xc3") + place] ^= 0x41
+    ds.PixelData = bytes(stream)
+    ds.save_as(path)
+    with pytest.raises(DicomReadError, match=r"'packed.dcm': the pixel data .* cannot be decoded \(ValueError\)"):
+        load(path)

@@ -69,6 +69,17 @@ def test_file_that_cannot_be_parsed_is_a_case_so_that_it_is_counted(tmp_path):
     assert find_dicom_cases([tmp_path / "empty.dcm"]).cases[0].paths == (tmp_path / "empty.dcm",)
 
 
+@pytest.mark.parametrize(
+    "end", [b"5.1.4.1.1", b"\x08\x00\x60\x00CS", b"\x28\x00\x10\x00US"], ids=("uid", "modality", "rows")
+)
+def test_image_that_is_cut_off_in_its_header_is_a_case_so_that_it_is_counted(tmp_path, end):
+    path = write(image(np.zeros((8, 8), np.uint8), modality="DX"), tmp_path / "a.dcm")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: whole.index(end)])
+    cases, skipped = find_dicom_cases([path])
+    assert ([case.paths for case in cases], skipped) == ([(path,)], [])
+
+
 def test_case_says_what_it_is_without_naming_the_patient(tmp_path):
     paths = write_all(slices(3, SeriesDescription="Doe"), tmp_path)
     assert str(find_dicom_cases(paths).cases[0]) == "CT number 4 (3 files)"

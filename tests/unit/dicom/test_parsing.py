@@ -145,6 +145,15 @@ def test_store_keeps_the_files_used_last_within_both_bounds(tmp_path):
     assert len(store) == 0
 
 
+def test_forked_process_does_not_wait_for_threads_that_it_does_not_have(tmp_path):
+    path = write(image(np.zeros((8, 8), np.uint8)), tmp_path / "x.dcm")
+    store = parsing.ParsedFiles(max_files=2, max_bytes=10**9)
+    first = store.parse(path)
+    store._lock.acquire()  # what a thread may hold at the moment of a fork
+    store.renew_locks()
+    assert store.parse(path) is first
+
+
 def test_file_that_cannot_be_parsed_is_not_kept(tmp_path):
     path = tmp_path / "x.dcm"
     path.write_bytes(b"this is no image " * 20)

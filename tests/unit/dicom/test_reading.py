@@ -393,7 +393,7 @@ def test_clean_series_needs_no_repair(tmp_path):
 
 
 def test_absent_type_2_attributes_are_said(tmp_path):
-    ds = complete(image(np.zeros((8, 8), np.uint8)))
+    ds = complete(image(np.zeros((8, 8), np.uint8), modality="DX"))
     del ds.StudyID, ds.PatientSex
     _, meta = scanned(tmp_path, [ds])
     assert meta["repairs"] == "PatientSex, StudyID absent: taken as empty"
@@ -420,3 +420,11 @@ def test_real_liver_series_equals_highdicom(hd):
     there = np.round(np.linalg.solve(oracle.affine, [*corner, 1])[:3]).astype(int)
     assert oracle.array[tuple(there)] == array[100, 200, 1]
     np.testing.assert_allclose(array.sum(dtype=np.float64), oracle.array.sum(dtype=np.float64))
+
+
+def test_a_photometric_interpretation_that_is_no_code_is_not_repeated(tmp_path):
+    ds = image(np.zeros((2, 4), np.uint8), modality="US")
+    ds["PhotometricInterpretation"]._value = "Secret^Name"  # setting it in the open way warns
+    path = write(ds, tmp_path / "a.dcm")
+    with pytest.raises(DicomReadError, match=r"'a\.dcm' has 1 samples per pixel of an unknown kind; what works"):
+        SeriesReader().get_data(SeriesReader().read(path))

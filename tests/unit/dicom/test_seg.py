@@ -419,6 +419,19 @@ def test_two_orientations_are_two_stacks_with_places_of_their_own(tmp_path):
         assert group.PlanePositionSequence[0].ImagePositionPatient == source.ImagePositionPatient
 
 
+@pytest.mark.parametrize(("keyword", "value"), [("ImageOrientationPatient", [0] * 6), ("PixelSpacing", ["0", "0"])])
+def test_slices_whose_stated_place_is_impossible_are_matched_pixel_to_pixel(tmp_path, keyword, value):
+    objects = samples.ct_series(size=(3, 8, 6))
+    for ds in objects:
+        setattr(ds, keyword, value)
+    array, meta = read(samples.write_samples(objects, tmp_path / "source"), irregular="slices")
+    ids = np.ones(array.shape, np.uint8)
+    seg = written(write_seg(ids, meta, tmp_path / "seg.dcm", task="lung"))
+    assert "FrameOfReferenceUID" not in seg
+    assert not any("PlanePositionSequence" in group for group in seg.PerFrameFunctionalGroupsSequence)
+    assert {instance for _, instance, _ in frame_sources(seg)} == {ds.SOPInstanceUID for ds in objects}
+
+
 # ---- repairs and privacy ---------------------------------------------------------------------------------------------
 
 
@@ -461,6 +474,22 @@ def test_old_archives_are_repaired_and_the_repairs_told_without_values(tmp_path,
     assert any("StudyInstanceUID" in line for line in told)
     assert any("SeriesInstanceUID" in line for line in told)
     assert any("FrameOfReferenceUID" in line for line in told)
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR")  # of setting the odd values here
+def test_numbers_that_are_none_are_left_out_and_this_is_told(tmp_path, caplog):
+    ds = samples.dermoscopy(jpeg=True)
+    ds.LossyImageCompressionRatio, ds.PatientWeight, ds.SliceThickness = "11111", "22222", "33333"
+    files = samples.write_samples([ds], tmp_path / "source")
+    content = files[0].read_bytes()
+    for value, malformed in ((b"11111", b"1:111"), (b"22222", b"22,22"), (b"33333", b"thick")):
+        content = content.replace(value, malformed)
+    files[0].write_bytes(content)
+    seg = written(write_seg(np.ones((44, 32)), files[0], tmp_path / "seg.dcm", task="skin_lesion"))
+    assert seg.LossyImageCompression == "01"
+    assert "LossyImageCompressionRatio" not in seg
+    assert "PatientWeight" not in seg
+    assert "malformed attributes of the source are left out" in caplog.text
 
 
 def test_empty_instance_uids_are_taken_from_the_files_own_meta_group(tmp_path):

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import SimpleITK
 
-from banet_monai.dicom import DicomGeometryError, SeriesReader, meta_list
+from banet_monai.dicom import DicomGeometryError, DicomReadError, SeriesReader, meta_list
 from banet_monai.dicom.series import open_object
 from tests.dicom_objects import AXIAL, decimal, enhanced, image, series, turned, write, write_all
 
@@ -146,3 +146,60 @@ def test_missing_geometry_tag_is_named(tmp_path, keyword):
     del objects[2][keyword]
     with pytest.raises(DicomGeometryError, match=rf"1 of 4 images have no {keyword} \(first: '0002.dcm'\)"):
         load(write_all(objects, tmp_path))
+
+
+def test_files_with_the_same_instance_uid_are_read_and_named(tmp_path):
+    objects = series(numbered(4), **GRID)
+    objects[3].SOPInstanceUID = objects[0].SOPInstanceUID
+    array, meta = load(write_all(objects, tmp_path))
+    assert array[0, 0].tolist() == [0, 1, 2, 3]
+    assert "1 files repeat the SOPInstanceUID of another one" in meta["repairs"]
+
+
+@pytest.mark.parametrize("spacing", [["0", "0.5"], ["-1", "1"]])
+def test_single_slice_with_an_impossible_spacing_is_refused(tmp_path, spacing):
+    ds = series(numbered(1), **GRID)[0]
+    ds.PixelSpacing = spacing
+    with pytest.raises(DicomGeometryError, match=r"'x.dcm': PixelSpacing must be two positive numbers"):
+        load(write(ds, tmp_path / "x.dcm"))
+
+
+@pytest.mark.parametrize("gone", ["ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"])
+def test_single_slice_without_its_place_is_read_and_this_is_said(tmp_path, gone):
+    ds = series(numbered(1), **GRID)[0]
+    del ds[gone]
+    _, meta = load(write(ds, tmp_path / "x.dcm"))
+    assert not meta["has_place"]
+    assert f"{gone} absent: read without a place in the patient" in meta_list(meta["repairs"])
+
+
+def test_enhanced_object_without_positions_is_read_as_frames_and_this_is_said(tmp_path):
+    ds = enhanced(numbered(3), **GRID, order=[0, 1, 2])
+    del ds.PerFrameFunctionalGroupsSequence
+    _, meta = load(write(ds, tmp_path / "x.dcm"))
+    assert meta["layout"] == "frames"
+    assert "ImagePositionPatient absent: read without a place in the patient" in meta_list(meta["repairs"])
+
+
+def test_frames_at_one_place_are_named_by_their_numbers(tmp_path):
+    ds = enhanced(numbered(4), **GRID, order=[0, 1, 1, 2])
+    with pytest.raises(DicomGeometryError, match=r"repeated slices.*'x.dcm, frame 2' and 'x.dcm, frame 3'"):
+        load(write(ds, tmp_path / "x.dcm"))
+
+
+def test_damaged_functional_groups_are_named(tmp_path):
+    path = write(enhanced(numbered(2), **GRID, order=[0, 1]), tmp_path / "x.dcm")
+    measures = b"\x28\x00\x10\x91SQ"  # PixelMeasuresSequence
+    assert path.read_bytes().count(measures) == 1
+    path.write_bytes(path.read_bytes().replace(measures, measures[:-1] + b"\x10"))
+    with pytest.raises(DicomReadError, match=r"'x.dcm' holds attributes that cannot be read"):
+        load(path)
+
+
+def test_an_instance_number_that_is_none_plays_no_part(tmp_path):
+    objects = series(numbered(3), **GRID)
+    objects[1].InstanceNumber = "4711"
+    files = write_all(objects, tmp_path)
+    files[1].write_bytes(files[1].read_bytes().replace(b"4711", b"none"))
+    array, _ = load(files)
+    assert array[0, 0].tolist() == [0, 1, 2]

@@ -145,3 +145,11 @@ def test_nothing_is_written_when_every_case_failed(tmp_path, caplog):
     run(CaseTableHandler(tmp_path / "report", class_names=["a"]), [[stand_in]])
     assert "All 1 cases failed" in caplog.text
     assert not (tmp_path / "report").exists()
+
+
+def test_tables_of_an_earlier_run_do_not_pass_for_those_of_one_in_which_every_case_failed(tmp_path):
+    run(CaseTableHandler(tmp_path, class_names=["a"]), [[case("a.png", TRUE)]])
+    assert (tmp_path / "summary.json").is_file()
+    stand_in = {"image": torch.zeros(3, 32, 32), "name": "b", "failure": "b.png is bad"}
+    run(CaseTableHandler(tmp_path, class_names=["a"]), [[stand_in]])
+    assert list(tmp_path.iterdir()) == []

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,31 @@ def test_a_case_that_nobody_reported_on_counts_as_failed(tmp_path: Path) -> None
     report = RunReport(tmp_path, records=[{"image": "a.png", "name": "a"}])
     with pytest.raises(RuntimeError, match="1 of 1 cases failed: a: it was not processed"):
         report.finish()
+
+
+def test_a_failed_case_whose_older_result_is_still_there_gets_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "a_mask.dcm").write_bytes(b"of an earlier run")
+    (tmp_path / "ct_mask.nii.gz").write_bytes(b"of this run")
+    report = RunReport(tmp_path, records=[{"image": f"{name}.dcm", "name": name} for name in ("a", "b", "ct")])
+    report.failed("a", "cut short")
+    report.failed("b", "cut short")
+    report.done("ct", tmp_path / "ct_mask.nii.gz")
+    with pytest.raises(CasesFailedError, match="2 of 3 cases failed"):
+        report.finish()
+    assert {name: len(texts) for name, texts in report.warnings.items()} == {"a": 1}
+    assert "earlier run" in manifest(tmp_path)["files"][0]["warnings"][0]
+
+
+def test_a_file_name_that_is_no_utf8_stands_in_the_manifest(tmp_path: Path) -> None:
+    name = os.fsdecode(b"\xff")
+    RunReport(tmp_path, skipped=[(name, "not an image format")]).finish()
+    assert manifest(tmp_path)["files"][0]["path"] == name
+
+
+def test_a_manifest_that_cannot_be_written_is_said_in_words(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").mkdir()
+    with pytest.raises(RuntimeError, match=r"manifest\.json cannot be written: Is a directory; free some space"):
+        RunReport(tmp_path).finish()
 
 
 def test_the_manifest_names_versions_device_weights_and_times(tmp_path: Path) -> None:
