@@ -11,6 +11,7 @@ from banet_monai import __version__
 from banet_monai.commands.evaluate import evaluate
 from banet_monai.commands.grammar import CommandGroup
 from banet_monai.commands.info import info
+from banet_monai.commands.prepare import prepare
 from banet_monai.commands.segment import segment
 from banet_monai.commands.store import store
 
@@ -36,7 +37,7 @@ def cli(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for command in (segment, evaluate, info, store):
+for command in (segment, evaluate, info, store, prepare):
     cli.add_command(command)
 
 

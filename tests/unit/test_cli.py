@@ -70,7 +70,7 @@ def only_error(result, code=2):
 # ---- help and mistakes -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", [[], ["segment"], ["evaluate"], ["info"], ["store"]])
+@pytest.mark.parametrize("command", [[], ["segment"], ["evaluate"], ["info"], ["store"], ["prepare"]])
 def test_every_command_explains_itself(command):
     result = banet(*command, "--help")
     assert result.exit_code == 0
@@ -115,6 +115,10 @@ MISTAKES = {
     "setting": ("segment IN -o OUT --set treshold=1", "no entry 'treshold' (did you mean 'threshold'?)"),
     "nested setting": ("segment IN -o OUT --set network_def::widht=1", "(did you mean 'network_def::width'?)"),
     "setting without value": ("segment IN -o OUT --set overlap", "'overlap' is not NAME=VALUE"),
+    "word for a number": (
+        "segment IN -o OUT --set overlap=half",
+        "--set overlap: 'half' is no number; the default is 0.5.",
+    ),
     "setting with an option": ("segment IN -o OUT --set output_dir=x", "--set output_dir: use -o."),
     "evaluation setting": ("evaluate IN --set seeed=1", "(did you mean 'seed'?)"),
     "device": ("segment IN -o OUT --device gpu", "'gpu' is no device; cpu, cuda and cuda:0 are."),
