@@ -6,12 +6,10 @@
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from banet_monai.losses import BANetLoss
 from banet_monai.networks import on_device
-from benchmarks.machine import describe_machine
+from benchmarks.machine import describe_machine, resident_mib
 
 __all__ = ["Job", "Result", "measure"]
 
@@ -63,7 +61,7 @@ def measure(job: Job) -> Result:
     torch.manual_seed(0)
     torch.backends.cudnn.benchmark = True  # one size of picture: the fastest kernel is found in the warm-up
     device = torch.device(job.device)
-    before = _resident_mib("VmRSS")
+    before = resident_mib("VmRSS")
 
     network = on_device(ConfigParser({"network": job.definition}).get_parsed_content("network"), device)
     images = torch.rand(job.batch_size, 3, job.image_size, job.image_size, device=device)
@@ -75,7 +73,7 @@ def measure(job: Job) -> Result:
         step()
     seconds = [_time(step, device) for _ in range(job.steps)]
     on_gpu = device.type == "cuda"
-    peak = torch.cuda.max_memory_allocated(device) / 2**20 if on_gpu else _resident_mib("VmHWM") - before
+    peak = torch.cuda.max_memory_allocated(device) / 2**20 if on_gpu else resident_mib("VmHWM") - before
     parameters = sum(p.numel() for p in network.parameters())
     return Result(seconds, parameters, flops, round(peak, 1), describe_machine())
 
@@ -131,19 +129,6 @@ def _time(step: Step, device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter() - start
-
-
-def _resident_mib(field: str) -> float:
-    """``VmRSS`` (now) or ``VmHWM`` (peak) of this process in MiB.
-
-    Linux keeps both for this process alone. ``ru_maxrss``, the only figure elsewhere, is the peak in either case.
-    """
-    status = Path("/proc/self/status")
-    if status.is_file():
-        line = next(line for line in status.read_text().splitlines() if line.startswith(field))
-        return int(line.split()[1]) / 1024
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
 
 if __name__ == "__main__":
