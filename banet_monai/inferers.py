@@ -1,4 +1,4 @@
-"""Inferers: autocast on every device, sliding windows, and 2D networks on volumes.
+"""Inferers: autocast on every device, sliding windows, 2D networks on volumes, and test-time augmentation.
 
 Autocast lives here and not in the engines, because MONAI Label, exports and the zoo's checks read only the inferer.
 """
@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any
+from itertools import combinations
+from typing import Any, NamedTuple
 
 import torch
 from monai.data import MetaTensor
@@ -15,7 +16,9 @@ from monai.inferers import Inferer, sliding_window_inference
 from monai.utils import ensure_tuple_rep
 from tqdm import tqdm
 
-__all__ = ["AutocastInferer", "SegmentationInferer", "autocast_dtype"]
+from banet_monai.flags import as_flag
+
+__all__ = ["AutocastInferer", "FlipInferer", "SegmentationInferer", "autocast_dtype"]
 
 logger = logging.getLogger(__name__)
 
@@ -231,6 +234,88 @@ class SegmentationInferer(Inferer):
         if not isinstance(logits, torch.Tensor):
             raise TypeError(f"the network must return a tensor or a dict with 'mask', got {type(logits).__name__}.")
         return logits.float()
+
+
+class _View(NamedTuple):
+    """A mirror image or quarter turn: first and second spatial axis swapped or not, then some spatial axes flipped."""
+
+    swapped: bool
+    flipped: tuple[int, ...]
+
+    def apply(self, image: torch.Tensor) -> torch.Tensor:
+        image = image.transpose(2, 3) if self.swapped else image
+        return image.flip([2 + axis for axis in self.flipped]) if self.flipped else image
+
+    def undo(self, image: torch.Tensor) -> torch.Tensor:
+        image = image.flip([2 + axis for axis in self.flipped]) if self.flipped else image
+        return image.transpose(2, 3) if self.swapped else image
+
+
+class FlipInferer(Inferer):
+    """Test-time augmentation: the mean of another inferer's logits over exact flips and quarter turns.
+
+    Nothing is interpolated. The mean is a running one, so memory holds one result beside the one being made, however
+    many views there are.
+
+    Args:
+        inferer: gives logits ``(B, out_channels, *spatial)`` for an image ``(B, C, *spatial)``.
+        flip_axes: spatial axes that are flipped, in all combinations: 0 and 1 lie in the plane of a picture or slice, 2
+            is the third axis of a volume.
+        quarter_turns: also turn by 90, 180 and 270 degrees in the plane of axes 0 and 1. With both of them flipped that
+            makes 8 views; without flips 4.
+        enabled: False hands every image to ``inferer`` alone, so that a configuration can hold the switch.
+
+    Returns:
+        What ``inferer`` returns, averaged; a ``MetaTensor`` if the input is one.
+
+    Raises:
+        ValueError: when ``flip_axes`` are not among 0, 1, 2 or the input has fewer axes.
+        TypeError: when the inferer returns no tensor.
+    """
+
+    def __init__(
+        self,
+        inferer: Callable[..., Any],
+        *,
+        flip_axes: Sequence[int] = (0, 1),
+        quarter_turns: bool = True,
+        enabled: bool | str = True,
+    ) -> None:
+        if not set(flip_axes) <= {0, 1, 2} or len(set(flip_axes)) < len(flip_axes):
+            raise ValueError(f"flip_axes must be different spatial axes out of 0, 1, 2, got {tuple(flip_axes)}.")
+        self.inferer = inferer
+        self.enabled = as_flag(enabled, "enabled")
+        self.views = _distinct_views(flip_axes, quarter_turns)
+        self.rank = max(1, *flip_axes, 0) + 1  # spatial axes that an input must have
+
+    def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
+        if not self.enabled:
+            return self.inferer(inputs, network, *args, **kwargs)
+        image = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
+        if image.ndim - 2 < self.rank:
+            raise ValueError(
+                f"an input of shape {tuple(image.shape)} cannot be flipped along spatial axis {self.rank - 1}; "
+                "flip_axes=(0, 1) works for pictures and volumes."
+            )
+        mean: torch.Tensor | None = None
+        for number, view in enumerate(self.views, start=1):
+            logits = self.inferer(view.apply(image), network, *args, **kwargs)
+            if not isinstance(logits, torch.Tensor):
+                raise TypeError(f"the inferer must return a tensor of logits, got {type(logits).__name__}.")
+            logits = view.undo(logits)
+            mean = logits.clone() if mean is None else mean.add_((logits - mean).div_(number))
+        if isinstance(inputs, MetaTensor):
+            return MetaTensor(mean).copy_meta_from(inputs, copy_attr=False)  # type: ignore[no-untyped-call]
+        return torch.as_tensor(mean)
+
+
+def _distinct_views(flip_axes: Sequence[int], quarter_turns: bool) -> tuple[_View, ...]:
+    """Every combination of flips with every turn, the plain view first, none twice."""
+    turns = [(False, set()), (True, {0}), (False, {0, 1}), (True, {1})] if quarter_turns else [(False, set())]
+    flips = [set(axes) for count in range(len(flip_axes) + 1) for axes in combinations(sorted(flip_axes), count)]
+    # A flip after a turn: axes that both flip come back.
+    views = [_View(swapped, tuple(sorted(turned ^ flipped))) for swapped, turned in turns for flipped in flips]
+    return tuple(dict.fromkeys(views))
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -3,6 +3,8 @@
 Reference:
     Wang et al., "Boundary-aware context neural network for medical image segmentation",
     Medical Image Analysis 78 (2022) 102395, https://arxiv.org/abs/2005.00966
+
+The focal factor and the boundary term are options beside the paper's form.
 """
 
 from __future__ import annotations
@@ -10,14 +12,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from monai.data import MetaTensor
 from monai.losses import DiceLoss
 from monai.networks.layers import Pool
+from scipy.ndimage import distance_transform_edt
 from torch import nn
 
-__all__ = ["BANetLoss", "Predictions", "edge_target", "mask_target"]
+__all__ = ["BANetLoss", "Predictions", "boundary_term", "edge_target", "focal", "mask_target", "signed_distance"]
 
 Mode: TypeAlias = Literal["binary", "multiclass", "multilabel"]
 Predictions: TypeAlias = torch.Tensor | Mapping[str, torch.Tensor | Sequence[torch.Tensor]]
@@ -98,6 +102,65 @@ def mask_target(label: torch.Tensor, mode: Mode, channels: int) -> torch.Tensor:
     return matches.float()
 
 
+def focal(cross_entropy: torch.Tensor, gamma: float) -> torch.Tensor:
+    """Cross-entropy times ``(1 - p) ** gamma``, where ``p = exp(-cross_entropy)`` is what the true class was given.
+
+    Args:
+        cross_entropy: of each pixel, at least 0, any shape.
+        gamma: at least 0; 0 changes nothing, 2 is usual.
+
+    Returns:
+        Tensor of the same shape.
+
+    Source:
+        Lin et al., "Focal loss for dense object detection", https://arxiv.org/abs/1708.02002, without its ``alpha``.
+    """
+    if gamma == 0:
+        return cross_entropy
+    # A pixel that is surely right has an exact 0 here, where powers below 1 have no slope.
+    missing = (-torch.expm1(-cross_entropy)).clamp_min(torch.finfo(cross_entropy.dtype).eps)
+    return missing**gamma * cross_entropy
+
+
+def signed_distance(mask: torch.Tensor) -> torch.Tensor:
+    """Distance of every pixel from the outline of a mask, negative inside, in shares of the longest side.
+
+    The outline runs between pixels: its two neighbours are half a pixel away. A mask that is empty or full has no
+    outline and gives zeros. Computed on the CPU.
+
+    Args:
+        mask: binary masks ``(batch, channel, *spatial)``, each channel on its own.
+
+    Returns:
+        float32 tensor of the shape and device of ``mask``.
+    """
+    inside = mask.detach().cpu().numpy() > 0
+    distance = np.zeros(inside.shape, dtype=np.float32)
+    for place in np.ndindex(*inside.shape[:2]):
+        one = inside[place]
+        if one.any() and not one.all():
+            outside = distance_transform_edt(~one)
+            distance[place] = np.where(one, 0.5 - distance_transform_edt(one), outside - 0.5)
+    return torch.from_numpy(distance / max(inside.shape[2:])).to(mask.device)
+
+
+def boundary_term(probabilities: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Mean over pixels of ``(probability - target) * signed distance``: 0 for the target itself, never less.
+
+    Args:
+        probabilities: ``(batch, channel, *spatial)`` in [0, 1].
+        target: binary masks of the same shape.
+
+    Returns:
+        Scalar; an error costs as much as it is far from the outline.
+
+    Source:
+        Kervadec et al., "Boundary loss for highly unbalanced segmentation", https://arxiv.org/abs/1812.07032, equation
+        5, with the constant that makes it 0 for the target.
+    """
+    return ((probabilities - target) * signed_distance(target).to(probabilities)).mean()
+
+
 class BANetLoss(nn.Module):
     """``L = L_mask + sum_i w_i (L_mask,i + edge_weight * L_edge,i)`` over the maps that BA-Net returns in training.
 
@@ -114,9 +177,13 @@ class BANetLoss(nn.Module):
         edge_weight: weight of the edge terms beside the stage masks.
         edge_width: reach of the edge targets on either side of the outline, in pixels of the label.
         dice_weight: weight of the Dice loss beside the cross-entropy of each mask; 0 leaves it out.
+        focal_gamma: exponent of the focal factor on the cross-entropy of each mask (not of the edges), see
+            :func:`focal`; 0 leaves it out.
+        boundary_weight: weight of :func:`boundary_term` of the final mask (not over the background of ``multiclass``);
+            0 leaves it out.
 
     Raises:
-        ValueError: for an unknown ``mode``, a negative weight, an ``edge_width`` below 1, a number of
+        ValueError: for an unknown ``mode``, a negative weight or exponent, an ``edge_width`` below 1, a number of
             ``stage_weights`` that is neither 1 nor 4; in ``forward`` for predictions and labels that do not fit.
 
     Shapes:
@@ -136,6 +203,8 @@ class BANetLoss(nn.Module):
         edge_weight: float = 1.0,
         edge_width: int = 1,
         dice_weight: float = 0.0,
+        focal_gamma: float = 0.0,
+        boundary_weight: float = 0.0,
     ) -> None:
         super().__init__()
         if mode not in MODES:
@@ -143,10 +212,10 @@ class BANetLoss(nn.Module):
         weights = (stage_weights,) * N_STAGES if isinstance(stage_weights, int | float) else tuple(stage_weights)
         if len(weights) != N_STAGES:
             raise ValueError(f"stage_weights must be one number or {N_STAGES}, got {weights}.")
-        if min(*weights, edge_weight, dice_weight) < 0:
+        if min(*weights, edge_weight, dice_weight, focal_gamma, boundary_weight) < 0:
             raise ValueError(
-                "weights must not be negative, got "
-                f"stage_weights={weights}, edge_weight={edge_weight}, dice_weight={dice_weight}."
+                f"weights must not be negative, got stage_weights={weights}, edge_weight={edge_weight}, "
+                f"dice_weight={dice_weight}, focal_gamma={focal_gamma}, boundary_weight={boundary_weight}."
             )
         if edge_width < 1:
             raise ValueError(f"edge_width must be at least 1 pixel, got {edge_width}.")
@@ -155,6 +224,8 @@ class BANetLoss(nn.Module):
         self.edge_weight = edge_weight
         self.edge_width = edge_width
         self.dice_weight = dice_weight
+        self.focal_gamma = focal_gamma
+        self.boundary_weight = boundary_weight
         self.dice = DiceLoss(
             include_background=mode != "multiclass",
             softmax=mode == "multiclass",
@@ -176,6 +247,8 @@ class BANetLoss(nn.Module):
             )
         target = mask_target(label, self.mode, logits.mask.shape[1]).to(logits.mask)
         total = self._mask_term(logits.mask, target, "mask")
+        if self.boundary_weight > 0:
+            total = total + self.boundary_weight * self._boundary(logits.mask, target)
         for weight, stage_mask in zip(self.stage_weights, logits.stage_masks, strict=False):
             total = total + weight * self._mask_term(stage_mask, target, "stage_masks")
 
@@ -189,13 +262,19 @@ class BANetLoss(nn.Module):
     def _mask_term(self, logits: torch.Tensor, target: torch.Tensor, name: str) -> torch.Tensor:
         _check_shape(logits, target, name)
         if self.mode == "multiclass":
-            term = F.cross_entropy(logits, target.argmax(dim=1))
+            entropy = F.cross_entropy(logits, target.argmax(dim=1), reduction="none")
         else:
-            term = F.binary_cross_entropy_with_logits(logits, target)
+            entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+        term = focal(entropy, self.focal_gamma).mean()
         if self.dice_weight > 0:
             # Rounding may put a perfect prediction 1e-7 below zero.
             term = term + self.dice_weight * self.dice(logits, target).clamp_min(0.0)
         return term
+
+    def _boundary(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        if self.mode == "multiclass":
+            return boundary_term(logits.softmax(dim=1)[:, 1:], target[:, 1:])
+        return boundary_term(logits.sigmoid(), target)
 
 
 def _plain(tensor: torch.Tensor) -> torch.Tensor:

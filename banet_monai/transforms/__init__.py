@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from banet_monai.transforms.artefacts import RandGeld, RandHaird, RandInkd, RandRulerd, RandVignetted
 from banet_monai.transforms.augmentation import RandColorJitterd
+from banet_monai.transforms.contrast import RandHistogramEqualized
+from banet_monai.transforms.crops import RandLesionCropd
+from banet_monai.transforms.deformation import RandElasticd
 from banet_monai.transforms.grid import RestoreGridd, ToWorkingGridd
 from banet_monai.transforms.intensity import MaskToIdsd, NormalizeImaged
 from banet_monai.transforms.pictures import PictureReader
@@ -18,6 +22,14 @@ __all__ = [
     "NormalizeImaged",
     "PictureReader",
     "RandColorJitterd",
+    "RandElasticd",
+    "RandGeld",
+    "RandHaird",
+    "RandHistogramEqualized",
+    "RandInkd",
+    "RandLesionCropd",
+    "RandRulerd",
+    "RandVignetted",
     "RestoreGridd",
     "SaveResultd",
     "ToWorkingGridd",

@@ -10,6 +10,8 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, RandomizableTransform
 
+from banet_monai.transforms.painting import keep_meta
+
 __all__ = ["RandColorJitterd", "jitter_color"]
 
 
@@ -89,11 +91,5 @@ class RandColorJitterd(RandomizableTransform, MapTransform):
                 break
             plain = picture.as_tensor() if isinstance(picture, MetaTensor) else picture
             jittered = jitter_color(plain, **self.drawn)
-            result[key] = _with_meta(jittered, picture)
+            result[key] = keep_meta(jittered, picture)
         return result
-
-
-def _with_meta(values: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
-    if not isinstance(source, MetaTensor):
-        return values
-    return MetaTensor(values, meta=source.meta, applied_operations=source.applied_operations)

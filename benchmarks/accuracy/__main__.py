@@ -1,10 +1,10 @@
-"""``python -m benchmarks.accuracy run`` and ``python -m benchmarks.accuracy tables``."""
+"""``python -m benchmarks.accuracy run``, ``tables`` and ``threshold``."""
 
 from __future__ import annotations
 
 import sys
 
-COMMANDS = ("run", "tables")
+COMMANDS = ("run", "tables", "threshold")
 
 
 def main() -> int:
@@ -14,6 +14,8 @@ def main() -> int:
         return 2
     if sys.argv[1] == "run":
         from benchmarks.accuracy.run import main as command
+    elif sys.argv[1] == "threshold":
+        from benchmarks.accuracy.threshold import main as command
     else:
         from benchmarks.accuracy.tables import main as command
     return command(sys.argv[2:])

@@ -10,7 +10,7 @@ from monai.data import MetaTensor
 from monai.inferers import SliceInferer, SlidingWindowInferer
 from torch import nn
 
-from banet_monai.inferers import AutocastInferer, SegmentationInferer, autocast_dtype
+from banet_monai.inferers import AutocastInferer, FlipInferer, SegmentationInferer, autocast_dtype
 
 
 def pointwise(spatial_dims: int = 2) -> nn.Module:
@@ -241,3 +241,90 @@ def test_amp_auto_uses_bf16_only_where_the_cpu_has_it(monkeypatch: pytest.Monkey
 def test_options_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         inferer(**options)
+
+
+# Test-time augmentation
+
+
+def in_plane_weights(x: torch.Tensor, network: Any) -> torch.Tensor:
+    """Logits that depend on where a pixel lies: its value plus its place along the first spatial axis."""
+    return x + torch.arange(float(x.shape[2])).reshape(1, 1, -1, *[1] * (x.ndim - 3))
+
+
+def test_flips_and_quarter_turns_of_a_picture_are_the_eight_views_of_a_square() -> None:
+    image = torch.arange(9.0).reshape(1, 1, 3, 3)
+    seen: list[torch.Tensor] = []
+    FlipInferer(lambda x, net: seen.append(x) or x)(image, None)
+    plain = [torch.rot90(image, turns, (2, 3)) for turns in range(4)]
+    expected = plain + [view.flip(2) for view in plain]
+    assert len(seen) == 8
+    assert torch.equal(seen[0], image)
+    assert all(sum(torch.equal(view, one) for one in seen) == 1 for view in expected)
+
+
+@pytest.mark.parametrize(
+    ("flip_axes", "quarter_turns", "views"),
+    [((), False, 1), ((0,), False, 2), ((0, 1), False, 4), ((), True, 4), ((0,), True, 8), ((0, 1, 2), True, 16)],
+)
+def test_no_view_is_taken_twice(flip_axes: tuple[int, ...], quarter_turns: bool, views: int) -> None:
+    seen: list[torch.Tensor] = []
+    volume = torch.arange(27.0).reshape(1, 1, 3, 3, 3)
+    FlipInferer(lambda x, net: seen.append(x) or x, flip_axes=flip_axes, quarter_turns=quarter_turns)(volume, None)
+    assert len(seen) == views
+    assert len({tuple(view.flatten().tolist()) for view in seen}) == views
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 9, 6), (1, 3, 9, 6, 1), (1, 3, 6, 9, 4)])
+def test_views_are_undone_so_that_a_pointwise_network_gives_the_same(shape: tuple[int, ...]) -> None:
+    image = torch.randn(shape)
+    averaged = FlipInferer(inferer(sw_batch_size=2))(image, pointwise())
+    torch.testing.assert_close(averaged, inferer(sw_batch_size=2)(image, pointwise()), atol=1e-5, rtol=1e-5)
+
+
+def test_a_3d_network_is_flipped_along_all_axes() -> None:
+    volume = torch.randn(1, 3, 16, 16, 16)
+    averaged = FlipInferer(inferer(spatial_dims=3), flip_axes=(0, 1, 2))(volume, pointwise(3))
+    torch.testing.assert_close(averaged, pointwise(3)(volume), atol=1e-5, rtol=1e-5)
+
+
+def test_the_result_is_the_mean_over_the_views() -> None:
+    image = torch.zeros(1, 1, 5, 3)
+    flipped = FlipInferer(in_plane_weights, flip_axes=(0,), quarter_turns=False)(image, None)
+    assert torch.equal(flipped, torch.full((1, 1, 5, 3), 2.0))  # 0..4 and 4..0
+    turned = FlipInferer(in_plane_weights)(image, None)
+    assert torch.equal(turned, torch.full((1, 1, 5, 3), 1.5))  # half of the views run along the three
+
+
+def test_switched_off_it_is_the_inferer_itself() -> None:
+    image = torch.randn(1, 3, 16, 16)
+    network = Recorder(textured())
+    switched_off = FlipInferer(inferer(), enabled="false")(image, network)
+    assert torch.equal(switched_off, inferer()(image, network.network))
+    assert len(network.shapes) == 1
+
+
+def test_the_mean_keeps_the_meta_of_the_input_and_leaves_it_unchanged() -> None:
+    image = MetaTensor(torch.randn(1, 3, 16, 16), meta={"filename_or_obj": "a.png"})
+    before = image.clone()
+    result = FlipInferer(inferer())(image, textured())
+    assert isinstance(result, MetaTensor)
+    assert result.meta["filename_or_obj"] == "a.png"
+    assert torch.equal(image, before)
+
+
+def test_the_output_of_the_inferer_is_not_written_into() -> None:
+    kept: list[torch.Tensor] = []
+    image = torch.arange(4.0).reshape(1, 1, 2, 2)
+    FlipInferer(lambda x, net: kept.append(x.clone()) or kept[-1])(image, None)
+    assert torch.equal(kept[0], image)
+
+
+def test_axes_that_do_not_exist_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"different spatial axes out of 0, 1, 2, got \(0, 3\)"):
+        FlipInferer(inferer(), flip_axes=(0, 3))
+    with pytest.raises(ValueError, match=r"got \(1, 1\)"):
+        FlipInferer(inferer(), flip_axes=(1, 1))
+    with pytest.raises(ValueError, match="cannot be flipped along spatial axis 2"):
+        FlipInferer(inferer(), flip_axes=(0, 2))(torch.zeros(1, 3, 16, 16), pointwise())
+    with pytest.raises(TypeError, match="must return a tensor of logits, got dict"):
+        FlipInferer(lambda x, net: {"mask": x})(torch.zeros(1, 3, 16, 16), None)

@@ -3,8 +3,9 @@ import math
 import pytest
 import torch
 from monai.data import MetaTensor
+from monai.losses import FocalLoss
 
-from banet_monai.losses import BANetLoss, edge_target, mask_target
+from banet_monai.losses import BANetLoss, boundary_term, edge_target, focal, mask_target, signed_distance
 
 LN2 = math.log(2)
 
@@ -252,3 +253,79 @@ def test_half_the_stages_are_refused():
     output["stage_edges"] = output["stage_edges"][:2]
     with pytest.raises(ValueError, match="both hold 4 maps or none, got 4 and 2"):
         BANetLoss()(output, torch.zeros(2, 1, 8, 8))
+
+
+# Focal factor and boundary term
+
+
+def test_the_focal_factor_is_one_minus_the_probability_of_the_truth_to_the_power():
+    entropy = torch.tensor([LN2, -math.log(0.9), 0.0])
+    torch.testing.assert_close(focal(entropy, 2.0), torch.tensor([0.25 * LN2, -0.01 * math.log(0.9), 0.0]))
+    assert focal(entropy, 0.0) is entropy
+
+
+def test_focal_masks_are_those_of_monai():
+    logits, label = torch.randn(2, 1, 6, 6, generator=torch.Generator().manual_seed(0)), torch.ones(2, 1, 6, 6)
+    label[..., :3] = 0
+    torch.testing.assert_close(BANetLoss(focal_gamma=2.0)(logits, label), FocalLoss(gamma=2.0)(logits, label))
+
+
+def test_the_focal_factor_leaves_the_edges_alone():
+    label = torch.ones(2, 1, 8, 8)
+    value = BANetLoss(focal_gamma=2.0)(training_output(), label)
+    assert value.item() == pytest.approx(5 * 0.25 * LN2 + 4 * LN2)
+
+
+def test_focal_softmax_maps_that_are_uncertain_cost_their_share():
+    label = torch.zeros(2, 1, 8, 8)
+    output = {"mask": torch.zeros(2, 3, 8, 8), "stage_masks": [], "stage_edges": []}
+    value = BANetLoss(mode="multiclass", focal_gamma=1.0)(output, label)
+    assert value.item() == pytest.approx(math.log(3) * 2 / 3)
+
+
+@pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0])
+def test_a_pixel_that_is_surely_right_has_a_finite_slope(gamma):
+    logits = torch.full((1, 1, 4, 4), 200.0, requires_grad=True)
+    BANetLoss(focal_gamma=gamma)(logits, torch.ones(1, 1, 4, 4)).backward()
+    assert torch.isfinite(logits.grad).all()
+
+
+def test_distances_count_from_between_the_pixels_and_are_negative_inside():
+    mask = torch.zeros(1, 1, 8, 1)
+    mask[0, 0, :3] = 1
+    expected = [-2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 3.5, 4.5]
+    assert (signed_distance(mask).flatten() * 8).tolist() == pytest.approx(expected)
+
+
+def test_masks_without_an_outline_have_no_distance_and_others_of_the_batch_do():
+    masks = torch.zeros(2, 2, 4, 4, 4)
+    masks[0, 1] = 1
+    masks[1, 0, 0] = 1
+    assert [bool(distance.any()) for distance in signed_distance(masks).flatten(0, 1)] == [False, False, True, False]
+
+
+def test_a_wrong_pixel_costs_its_distance_from_the_outline():
+    target = torch.zeros(1, 1, 8, 2)
+    target[:, :, :3] = 1
+    wrong = target.clone()
+    wrong[0, 0, 7, 0] = 1  # 4.5 pixels outside
+    wrong[0, 0, 0, 1] = 0  # 2.5 pixels inside
+    assert boundary_term(target, target).item() == 0
+    assert boundary_term(wrong, target).item() == pytest.approx((4.5 + 2.5) / 8 / 16)
+
+
+def test_the_boundary_term_is_added_for_the_final_mask_with_its_weight():
+    target = torch.zeros(2, 1, 8, 8)
+    target[:, :, :3] = 1
+    # everywhere one half: the mean distance of all pixels from the outline, halved
+    term = (0.5 + 1.5 + 2.5 + 0.5 + 1.5 + 2.5 + 3.5 + 4.5) / 8 / 8 / 2
+    for mode, foreground in (("binary", 1), ("multilabel", 1), ("multiclass", 2)):
+        output = training_output(foreground, edge_channels=1)
+        plain, added = (BANetLoss(mode=mode, boundary_weight=weight)(output, target).item() for weight in (0.0, 3.0))
+        assert added - plain == pytest.approx(3 * term, rel=1e-4)
+
+
+@pytest.mark.parametrize("option", ["focal_gamma", "boundary_weight"])
+def test_a_negative_exponent_or_boundary_weight_is_refused(option):
+    with pytest.raises(ValueError, match=rf"weights must not be negative, got .*{option}=-1"):
+        BANetLoss(**{option: -1})

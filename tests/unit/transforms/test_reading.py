@@ -16,6 +16,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from banet_monai.transforms import LoadCased
+from tests.dicom_objects import image, write
 
 OBLIQUE = np.array([[0.8, -0.3, 0.1, -20], [0.4, 1.2, -0.2, 5], [0.1, 0.3, 2.5, 40], [0, 0, 0, 1.0]])
 VOLUME = np.random.default_rng(0).integers(0, 100, (6, 5, 4)).astype(np.int16)
@@ -265,3 +266,16 @@ def test_one_dicom_file_is_a_picture_with_or_without_its_suffix(tmp_path: Path) 
     first = write_dicom_series(tmp_path / "ct")[0]
     assert load(first).shape == (1, 3, 2)
     assert load(str(Path(first).rename(tmp_path / "bare"))).meta["kind"] == "dicom"
+
+
+def test_a_dicom_window_is_applied_where_it_is_asked_for(tmp_path):
+    values = np.array([[0, 100, 200, 300]], np.uint16).repeat(2, axis=0)
+    path = write(image(values, modality="DX", WindowCenter="150.5", WindowWidth="201"), tmp_path / "x.dcm")
+    plain = LoadCased("image")({"image": str(path)})["image"]
+    assert plain[0, :, 0].tolist() == [0, 100, 200, 300]
+    windowed = LoadCased("image", window="voi")({"image": str(path)})["image"]
+    # PS3.3 equation C.11-1: (x - (c - 0.5)) / (w - 1) + 0.5 with c = 150.5 and w = 201, cut to [0, 1].
+    assert windowed[0, :, 0].tolist() == pytest.approx([0, 0.25, 0.75, 1])
+    assert tuple(windowed.meta["value_range"]) == (0, 1)
+    chosen = LoadCased("image", window=(100.5, 101))({"image": str(path)})["image"]
+    assert chosen[0, :, 0].tolist() == pytest.approx([0, 0.5, 1, 1])
