@@ -6,6 +6,7 @@ The functions of :mod:`banet_monai.dicom.attributes` can be imported from here a
 from __future__ import annotations
 
 import dataclasses
+import io
 import logging
 import os
 import stat
@@ -16,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import pydicom
 from pydicom.dataset import Dataset
@@ -63,6 +64,7 @@ __all__ = [
 ]
 
 DICOM_SUFFIXES = (".dcm", ".dicom", ".dic", ".ima")
+HEAD_SIZE = 1 << 16  # bytes that are read at once; most headers end before
 DEFER_SIZE = 4096  # bytes: longer values, such as private blobs, stay in the file until they are asked for
 MAX_FILES = 8192  # kept parsed ...
 MAX_HEADER_BYTES = 64 * 2**20  # ... and their headers, as they stand in the files; parsed they take about tenfold
@@ -263,15 +265,13 @@ def _read_header(path: Path) -> tuple[Dataset, PixelPlace | None, int]:
             found[:] = [(PIXEL_TAGS[tag], vr or "", length)]
         return tag in PIXEL_TAGS
 
-    with path.open("rb") as file:
-        force = file.read(132)[128:] != b"DICM"
-        file.seek(0)
-        dataset = read_partial(file, at_pixels, defer_size=DEFER_SIZE, force=force)
-        end = file.tell()
-        is_deflated = getattr(dataset.file_meta, "TransferSyntaxUID", "") == DeflatedExplicitVRLittleEndian
-        if is_deflated:  # places of deferred values would count inflated bytes
-            file.seek(0)
-            dataset = read_partial(file, at_pixels, force=force)
+    with path.open("rb", buffering=0) as file:
+        head = file.read(HEAD_SIZE)
+    # In memory, because pydicom asks a file for its position all the time, each time a call of the system.
+    dataset, end, force, is_deflated = _read_until(_Head(path, head), at_pixels)
+    if len(head) == HEAD_SIZE and (not found or is_deflated):
+        with path.open("rb") as whole:
+            dataset, end, force, is_deflated = _read_until(whole, at_pixels)
     if force and not ("SOPClassUID" in dataset or "Rows" in dataset):
         raise ValueError("no attribute of an image")
     if not found:
@@ -279,6 +279,27 @@ def _read_header(path: Path) -> tuple[Dataset, PixelPlace | None, int]:
     keyword, vr, length = found[0]
     offset = -1 if is_deflated else end + (12 if vr in LONG_VR else 8)  # after tag, VR, length: PS3.5 section 7.1
     return dataset, PixelPlace(keyword, vr, offset, None if length == UNDEFINED_LENGTH else length), end
+
+
+class _Head(io.BytesIO):
+    """The beginning of a file; pydicom notes its ``name`` to read long values from there later."""
+
+    def __init__(self, path: Path, head: bytes) -> None:
+        super().__init__(head)
+        self.name = str(path)
+
+
+def _read_until(file: BinaryIO, at_pixels: Callable[[int, str | None, int], bool]) -> tuple[Dataset, int, bool, bool]:
+    """The dataset, where reading ended, whether the file does not call itself DICOM, and whether it is deflated."""
+    force = file.read(132)[128:] != b"DICM"
+    file.seek(0)
+    dataset = read_partial(file, at_pixels, defer_size=DEFER_SIZE, force=force)
+    end = file.tell()
+    is_deflated = getattr(dataset.file_meta, "TransferSyntaxUID", "") == DeflatedExplicitVRLittleEndian
+    if is_deflated:  # places of deferred values would count inflated bytes
+        file.seek(0)
+        dataset = read_partial(file, at_pixels, force=force)
+    return dataset, end, force, is_deflated
 
 
 def _repair_transfer_syntax(dataset: Dataset) -> list[str]:

@@ -140,7 +140,7 @@ class _LoadCase(LoadImage):
     """``LoadImage`` with exactly one reader per kind of file; returns channel-first float32."""
 
     def __init__(
-        self, *, in_channels: int | None, irregular: str = "refuse", image_only: bool, dtype: DtypeLike
+        self, *, in_channels: int | None, dicom_reader: SeriesReader | None = None, image_only: bool, dtype: DtypeLike
     ) -> None:
         # LoadImage.__init__ would build every reader that MONAI knows; here none may step in.
         self.readers: list[ImageReader] = []
@@ -148,7 +148,7 @@ class _LoadCase(LoadImage):
         self.image_only = image_only
         self.dtype = dtype
         self.in_channels = in_channels
-        self.irregular = irregular
+        self.dicom_reader = dicom_reader or SeriesReader()
 
     def __call__(self, filename: Sequence[PathLike] | PathLike, reader: ImageReader | None = None) -> Any:
         return self.load(filename, reader, is_label=False)
@@ -180,7 +180,7 @@ class _LoadCase(LoadImage):
             return PictureReader(keep_palette=is_label)
         if kind == "nifti":
             return NiftiReader(in_channels=None if is_label else self.in_channels)
-        return SeriesReader(irregular=self.irregular)
+        return SeriesReader() if is_label else self.dicom_reader
 
 
 class LoadCased(LoadImaged):
@@ -194,6 +194,7 @@ class LoadCased(LoadImaged):
         keys: keys of paths; each becomes a ``MetaTensor`` ``(C, *spatial)``.
         in_channels: channels of the network, to refuse a 4D NIfTI whose last axis is something else. None: any.
         irregular: what to do with DICOM slices that form no regular volume, as :class:`SeriesReader` takes it.
+        window: VOI window of DICOM images, None, ``"voi"`` or (centre, width), as :class:`SeriesReader` takes it.
         label_keys: keys that hold masks: palette indices and 1-bit values are kept, equal colour channels become one.
         image_only: ``False`` also stores ``{key}_meta_dict``.
         allow_missing_keys: pass over keys that a record lacks.
@@ -213,13 +214,17 @@ class LoadCased(LoadImaged):
         *,
         in_channels: int | None = None,
         irregular: str = "refuse",
+        window: str | Sequence[float] | None = None,
         label_keys: KeysCollection = ("label",),
         image_only: bool = True,
         allow_missing_keys: bool = False,
     ) -> None:
         MapTransform.__init__(self, keys, allow_missing_keys)  # not LoadImaged's: see _LoadCase
         self._loader: _LoadCase = _LoadCase(
-            in_channels=in_channels, irregular=irregular, image_only=image_only, dtype=np.float32
+            in_channels=in_channels,
+            dicom_reader=SeriesReader(irregular=irregular, window=window),
+            image_only=image_only,
+            dtype=np.float32,
         )
         self.meta_keys = (None,) * len(self.keys)
         self.meta_key_postfix = (PostFix.meta(),) * len(self.keys)

@@ -37,7 +37,7 @@ OPTIONS = [
     "ckpt_dir",
     "output_dir",
 ]
-INFERENCE_ONLY = ("slice_axis", "irregular")  # of volumes that a 2D network segments; it trains on pictures
+INFERENCE_ONLY = ("slice_axis", "irregular", "window")  # of volumes and DICOM; networks train on pictures and NIfTI
 
 
 def label(path: Path) -> str:

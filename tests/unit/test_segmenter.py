@@ -93,3 +93,22 @@ def test_the_chain_is_the_one_of_the_configuration(bundle, segmenter):
     assert [step["_target_"].rsplit(".", 1)[1] for step in written] == [
         type(step).__name__ for step in segmenter.preprocessing.transforms
     ]
+
+
+def test_with_test_time_augmentation_a_mirrored_picture_has_the_mirrored_result(bundle, tmp_path):
+    torch.manual_seed(0)
+    weights = dict(torch.load(bundle / "models/model.pt", weights_only=True))
+    weights.update({name: torch.zeros(1) for name in weights if name.startswith("head") and name.endswith("bias")})
+    torch.save(weights, tmp_path / "model.pt")
+    square = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(square).save(tmp_path / "a.png")
+    Image.fromarray(np.ascontiguousarray(square[:, ::-1])).save(tmp_path / "b.png")
+    options = {"image_size": 64, "amp": "none"}
+
+    def difference(tta):
+        segmenter = Segmenter(bundle, weights=tmp_path / "model.pt", device="cpu", options={**options, "tta": tta})
+        one, other = (segmenter(tmp_path / name).probability for name in ("a.png", "b.png"))
+        return np.abs(one - other[:, ::-1]).max()
+
+    assert difference(tta=True) < 1e-4
+    assert difference(tta=False) > 1e-3
