@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from banet_monai.choices import FORMATS, IRREGULAR, SEG_KINDS
 from banet_monai.commands.closing import say_outcome
 from banet_monai.commands.grammar import (
     DONE,
@@ -24,11 +25,7 @@ from banet_monai.commands.options import RunOptions, WebOptions, run_options, se
 from banet_monai.commands.pacs import check_input, check_service, is_address, local_input, service_address, store_files
 from banet_monai.commands.running import Outcome, Plan, make_plan, run_plan
 
-__all__ = ["FORMATS", "IRREGULAR", "SEG_KINDS", "segment"]
-
-FORMATS = ("auto", "png", "nifti", "dicom-seg", "contours")
-SEG_KINDS = ("binary", "fractional", "labelmap")
-IRREGULAR = ("refuse", "slices")
+__all__ = ["segment"]
 
 
 @click.command(cls=StoreCommand, short_help="Outline what the task is about in INPUT.")

@@ -16,6 +16,7 @@ from monai.data import ImageReader
 from monai.utils import MetaKeys, SpaceKeys, ensure_tuple
 from numpy.typing import NDArray
 
+from banet_monai.choices import IRREGULAR
 from banet_monai.dicom.finding import DicomHeader, files_below, group_headers
 from banet_monai.dicom.parsing import DicomReadError, in_threads, looks_like_dicom, quiet_pydicom
 from banet_monai.dicom.series import (
@@ -32,7 +33,6 @@ from banet_monai.dicom.windows import Window, stated_window
 
 __all__ = ["META_SEPARATOR", "DicomFiles", "SeriesReader", "meta_list"]
 
-IRREGULAR = ("refuse", "slices")
 META_SEPARATOR = "\n"  # lists stand in the metadata as one string: default_collate refuses lists of differing length
 
 

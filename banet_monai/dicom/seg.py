@@ -24,6 +24,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
 from banet_monai import __version__
+from banet_monai.choices import SEG_KINDS
 from banet_monai.dicom.parsing import quiet_pydicom, text
 from banet_monai.dicom.seg_masks import checked_mask
 from banet_monai.dicom.seg_places import restore, shown_image
@@ -31,11 +32,10 @@ from banet_monai.dicom.seg_sources import SegSource, Source, open_source, stacks
 from banet_monai.dicom.segments import Segment, described, load_highdicom, segments_of
 from banet_monai.files import write_beside
 
-__all__ = ["SEG_KINDS", "write_seg"]
+__all__ = ["write_seg"]
 
 logger = logging.getLogger(__name__)
 
-SEG_KINDS = ("binary", "fractional", "labelmap")
 RESEARCH = "(research)"
 CONTENT_DESCRIPTION = "Automatic segmentation for research, not a medical device"
 FEWEST_PIXELS = 8  # highdicom garbles 1-bit frames below one byte

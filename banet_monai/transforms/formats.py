@@ -14,6 +14,7 @@ from monai.data import MetaTensor
 from numpy.typing import NDArray
 from PIL import Image
 
+from banet_monai.choices import FORMATS
 from banet_monai.dicom.seg import write_seg
 from banet_monai.dicom.segments import Segment
 from banet_monai.files import write_beside
@@ -21,8 +22,6 @@ from banet_monai.report.contours import write_contours
 from banet_monai.report.overlays import PALETTE
 
 __all__ = [
-    "FORMATS",
-    "SEG_KINDS",
     "ResultWriter",
     "case_warnings",
     "fitting_format",
@@ -31,9 +30,7 @@ __all__ = [
     "write_label_png",
 ]
 
-FORMATS = ("auto", "png", "nifti", "dicom-seg", "contours")
 NIFTI_UNITS = ("mm", "micron", "meter")
-SEG_KINDS = ("binary", "fractional", "labelmap")
 
 
 def output_formats(wish: str | Sequence[str]) -> tuple[str, ...]:

@@ -16,12 +16,13 @@ from monai.transforms import MapTransform, SaveImaged
 from numpy.typing import NDArray
 from PIL import Image
 
+from banet_monai.choices import SEG_KINDS
 from banet_monai.data.failures import explanation
 from banet_monai.dicom.segments import segments_of
 from banet_monai.files import write_beside
 from banet_monai.flags import as_flag
 from banet_monai.report.overlays import overlay_picture, overlay_volume
-from banet_monai.transforms.formats import SEG_KINDS, ResultWriter, case_warnings, fitting_format, output_formats
+from banet_monai.transforms.formats import ResultWriter, case_warnings, fitting_format, output_formats
 from banet_monai.transforms.grid import RestoreGridd
 from banet_monai.transforms.pictures import PictureReader
 

@@ -13,8 +13,6 @@ from banet_monai import __version__
 from banet_monai.bundles import find_bundle
 from banet_monai.cli import cli
 from banet_monai.commands.running import Outcome
-from banet_monai.commands.segment import FORMATS, SEG_KINDS
-from banet_monai.transforms import formats
 
 ADDRESS = "http://127.0.0.1:1/dicom-web/studies/1.2.3"
 SERVICE = "http://127.0.0.1:1/dicom-web"
@@ -190,11 +188,6 @@ def test_ctrl_c_before_the_first_case_is_one_line(monkeypatch, picture, out):
 
 
 # ---- what reaches the configuration ----------------------------------------------------------------------------------
-
-
-def test_formats_and_kinds_are_those_of_the_writer():
-    assert FORMATS == formats.FORMATS
-    assert SEG_KINDS == formats.SEG_KINDS
 
 
 def test_without_options_the_configuration_decides(picture, out, runs):
