@@ -1,4 +1,4 @@
-"""Full-budget runs on a lent machine: ``python -m benchmarks.gpu list | pack | place | step | fetch``."""
+"""Full-budget runs on a rented machine: ``python -m benchmarks.gpu list | pack | place | step | fetch``."""
 
 from __future__ import annotations
 

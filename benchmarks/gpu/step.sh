@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# On the lent machine: bash benchmarks/gpu/step.sh [check] STEP [options of "python -m benchmarks.gpu step"]
+# On the rented machine: bash benchmarks/gpu/step.sh [check] STEP [options of "python -m benchmarks.gpu step"]
 #   check   first see that everything works on CUDA (a minute); speed alone: timings of the networks
 #   place   unpack what was carried, and nothing else: "step.sh place STEP"
 # $OUT is the folder that comes back, $PYTHON the interpreter, $BANET_GPU_ROOT the workspace that outlives the call.
