@@ -31,7 +31,8 @@ WHOLE_COLUMNS = ("true_pixels", "predicted_pixels", "missed")
 
 def definition(run: Run) -> dict[str, Any]:
     """What makes a run the run it is, free of this machine's paths: two results with equal ones are repeats."""
-    return {"dataset": run.dataset, "held_back": run.data.get("val_ids"), "overrides": overrides(run)}
+    what = {"dataset": run.dataset, "held_back": run.data.get("val_ids"), "overrides": overrides(run)}
+    return {**what, "evaluation": run.evaluation} if run.evaluation else what
 
 
 def collect(run: Run, places: Places, evaluation: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,9 +1,12 @@
 """The experiments as a file says them, checked, and as the list of runs that a budget asks for.
 
-``experiments.json`` has three parts. ``datasets``: folder below ``--data``, task of the bundle, file of held-back
-names, numbers of cases. ``experiments``: title, ``network`` (arguments laid over the bundle's ``network_def``, or
-a definition of its own with ``_target_``) and ``settings`` (entries of ``train.json``, ``::`` as separator).
-``budgets``: settings for all, and blocks in the order of their worth, each with experiments and seeds.
+``experiments.json`` has four parts. ``datasets``: folder below ``--data``, task of the bundle, file of held-back
+names, numbers of cases. ``transforms``: lists of transforms by name, which a setting joins by
+``{"join": ["one list", "another"]}``. ``experiments``: title, ``network`` (arguments laid over the bundle's
+``network_def``, or a definition of its own with ``_target_``), ``settings`` (entries of ``train.json``, ``::`` as
+separator) and ``evaluation`` (entries of ``inference.json`` and ``evaluate.json``, where the data reach the network in
+another way than the task's). ``budgets``: settings for all, and blocks in the order of their worth, each with
+experiments and seeds.
 """
 
 from __future__ import annotations
@@ -21,9 +24,10 @@ EXPERIMENTS = Path(__file__).with_name("experiments.json")
 CONFIGS = ROOT / "bundle" / "configs"
 TASKS = ROOT / "bundle" / "tasks"
 
-PARTS = {"about", "datasets", "experiments", "budgets"}
+PARTS = {"about", "datasets", "transforms", "experiments", "budgets"}
+JOIN = "join"
 DATASET_KEYS = {"about", "folder", "task", "val_ids", "training", "held_back"}
-EXPERIMENT_KEYS = {"title", "group", "network", "settings"}
+EXPERIMENT_KEYS = {"title", "group", "network", "settings", "evaluation"}
 BUDGET_KEYS = {"about", "dataset", "settings", "curve_cases", "blocks"}
 BLOCK_KEYS = {"about", "experiments", "seeds", "dataset", "settings"}
 # what the harness itself decides for each run
@@ -46,6 +50,7 @@ class Run:
         data: definition of the data set.
         network: arguments laid over ``network_def``, or a whole definition.
         settings: entries of ``train.json``: the budget's, the block's and the experiment's, the later ones winning.
+        evaluation: entries of the configurations of evaluation.
         curve_cases: held-back cases of the learning curve, None for all.
     """
 
@@ -58,6 +63,7 @@ class Run:
     data: Mapping[str, Any]
     network: Mapping[str, Any]
     settings: Settings
+    evaluation: Settings
     curve_cases: int | None
 
     @property
@@ -94,12 +100,18 @@ def load_definitions(path: Path = EXPERIMENTS) -> dict[str, Any]:
         _require_file(dataset.get("val_ids"), ROOT, f"data set '{name}'")
         if dataset.get("task") is not None and not (TASKS / dataset["task"] / "train.json").is_file():
             raise FileNotFoundError(f"data set '{name}': the bundle has no task '{dataset['task']}'.")
-    known = _configuration_keys()
+    known, judging = _configuration_keys("train"), _configuration_keys("inference", "evaluate")
+    lists = definitions.get("transforms", {})
     for name, experiment in definitions["experiments"].items():
-        _require_keys(experiment, EXPERIMENT_KEYS, f"experiment '{name}'")
-        _require_settings(experiment.get("settings", {}), known, f"experiment '{name}'")
+        place = f"experiment '{name}'"
+        _require_keys(experiment, EXPERIMENT_KEYS, place)
+        _require_settings(experiment.get("settings", {}), known, place)
+        _require_settings(experiment.get("evaluation", {}), judging, place, "evaluation")
+        _join(experiment.get("settings", {}), lists, place)
     for name, budget in definitions["budgets"].items():
         _check_budget(name, budget, definitions, known)
+        for place in (budget, *budget["blocks"]):
+            _join(place.get("settings", {}), lists, f"budget '{name}'")
     return definitions
 
 
@@ -149,6 +161,7 @@ def _runs(definitions: Mapping[str, Any], name: str) -> Iterator[Run]:
                     data=definitions["datasets"][dataset],
                     network=definition.get("network", {}),
                     settings={key: value for part in parts for key, value in part.items()},
+                    evaluation=definition.get("evaluation", {}),
                     curve_cases=budget.get("curve_cases"),
                 )
 
@@ -181,16 +194,25 @@ def _require_file(path: str | None, folder: Path, place: str) -> None:
         raise FileNotFoundError(f"{place}: the list of names '{path}' does not exist.")
 
 
-def _require_settings(settings: Mapping[str, Any], known: set[str], place: str) -> None:
+def _require_settings(settings: Mapping[str, Any], known: set[str], place: str, kind: str = "training") -> None:
     for key in settings:
         first = key.split("::")[0]
         if first in RESERVED or first == "network_def":
             raise ValueError(f"{place}: '{key}' is set by the harness for each run and cannot be a setting.")
         if first not in known:
-            raise ValueError(f"{place}: '{key}' is no entry of the training configuration.")
+            raise ValueError(f"{place}: '{key}' is no entry of the {kind} configuration.")
 
 
-def _configuration_keys() -> set[str]:
-    """First parts of the entries of ``train.json`` and of the tasks' overrides."""
-    files = [CONFIGS / "train.json", *TASKS.glob("*/train.json")]
+def _join(settings: Settings, lists: Mapping[str, list[Any]], place: str) -> None:
+    """Put the named lists in the place of every setting ``{"join": [names]}``."""
+    for key, value in settings.items():
+        if isinstance(value, Mapping) and set(value) == {JOIN}:
+            if unknown := [name for name in value[JOIN] if name not in lists]:
+                raise ValueError(f"{place}, '{key}': unknown lists of transforms {unknown}, there are {sorted(lists)}.")
+            settings[key] = [transform for name in value[JOIN] for transform in lists[name]]
+
+
+def _configuration_keys(*names: str) -> set[str]:
+    """First parts of the entries of configurations of these names and of the tasks' overrides."""
+    files = [file for name in names for file in (CONFIGS / f"{name}.json", *TASKS.glob(f"*/{name}.json"))]
     return {key.split("::")[0] for file in files for key in json.loads(file.read_text(encoding="utf-8"))}

@@ -156,6 +156,7 @@ def lay_over(run: Run, places: Places) -> tuple[dict[str, Any], dict[str, Any]]:
         "checkpoint": str(place.weights),
         **{key: value for key, value in run.settings.items() if key in EVALUATION_KEYS},
         "network_def": content["network_def"],
+        **run.evaluation,
     }
     return training, evaluation
 

@@ -6,7 +6,9 @@ import json
 import pytest
 
 from banet_monai.data.splits import read_val_ids
+from benchmarks.accuracy.collecting import definition
 from benchmarks.accuracy.definitions import ROOT, load_definitions, plan
+from benchmarks.accuracy.execution import Places, lay_over
 
 HELD_BACK = ROOT / "benchmarks" / "accuracy" / "held_back"
 SMALL = {
@@ -63,6 +65,28 @@ def test_runs_are_chosen_by_experiment_by_the_beginning_of_their_name_and_by_see
         plan(definitions, "short", only=["three"])
 
 
+def test_a_setting_joins_named_lists_of_transforms_in_its_order(tmp_path):
+    definitions = changed("transforms", value={"a": [{"x": 1}, {"x": 2}], "b": [{"x": 3}]})
+    definitions["experiments"]["one"]["settings"] = {"train::random_transforms": {"join": ["b", "a"]}}
+    definitions["budgets"]["short"]["blocks"][1]["settings"] = {"train::random_transforms": {"join": ["b"]}}
+    runs = plan(load_definitions(written(tmp_path, definitions)), "short", only=["one"])
+    assert runs[0].settings["train::random_transforms"] == [{"x": 3}, {"x": 1}, {"x": 2}]
+    definitions["experiments"]["one"].pop("settings")
+    last = plan(load_definitions(written(tmp_path, definitions)), "short", only=["one"], seeds=[2])
+    assert last[0].settings["train::random_transforms"] == [{"x": 3}]
+
+
+def test_entries_of_evaluation_are_laid_over_it_and_belong_to_what_a_run_is(tmp_path):
+    definitions = changed("experiments", "one", "evaluation", value={"roi_size": [8, 8]})
+    one, two = plan(load_definitions(written(tmp_path, definitions)), "short", seeds=[0])
+    places = Places(tmp_path, None, tmp_path / "runs", tmp_path / "results")
+    (tmp_path / "pictures").mkdir()
+    assert lay_over(one, places)[1]["roi_size"] == [8, 8]
+    assert "roi_size" not in lay_over(two, places)[1]
+    assert definition(one)["evaluation"] == {"roi_size": [8, 8]}
+    assert "evaluation" not in definition(two)
+
+
 def test_an_unknown_budget_is_refused_with_the_known_ones(tmp_path):
     with pytest.raises(ValueError, match="no budget 'long', there are: short"):
         plan(load_definitions(written(tmp_path, SMALL)), "long")
@@ -84,6 +108,9 @@ def test_a_run_that_stands_twice_is_refused(tmp_path):
         (("budgets", "short", "blocks", 0, "experiments"), ["six"], r"block 1: unknown experiment \['six'\]"),
         (("budgets", "short", "settings"), {"image_sise": 32}, "'image_sise' is no entry of the training config"),
         (("experiments", "one", "settings"), {"seed": 3}, "experiment 'one': 'seed' is set by the harness"),
+        (("experiments", "one", "settings"), {"loss": {"join": ["a"]}}, r"'one', 'loss': unknown lists .*\['a'\]"),
+        (("experiments", "one", "evaluation"), {"roi": 3}, "'roi' is no entry of the evaluation configuration"),
+        (("experiments", "one", "evaluation"), {"checkpoint": "x"}, "'checkpoint' is set by the harness"),
         (("experiments", "one", "settings"), {"network_def::width": 3}, "'network_def::width' is set by the harness"),
     ],
 )
@@ -107,7 +134,7 @@ def test_the_file_of_the_project_plans_the_least_that_must_exist_first():
     assert [(run.seed, run.experiment) for run in runs[:21]] == [(seed, name) for seed in range(3) for name in wanted]
 
 
-@pytest.mark.parametrize("budget", ["quick", "cpu", "gpu"])
+@pytest.mark.parametrize("budget", ["quick", "cpu", "recipe", "tasks", "gpu"])
 def test_every_budget_of_the_project_can_be_planned(budget):
     assert plan(load_definitions(), budget)
 
