@@ -1,10 +1,10 @@
-"""``python -m benchmarks.accuracy run``, ``tables`` and ``threshold``."""
+"""``python -m benchmarks.accuracy run``, ``tables``, ``threshold`` and ``teach``."""
 
 from __future__ import annotations
 
 import sys
 
-COMMANDS = ("run", "tables", "threshold")
+COMMANDS = ("run", "tables", "threshold", "teach")
 
 
 def main() -> int:
@@ -16,6 +16,8 @@ def main() -> int:
         from benchmarks.accuracy.run import main as command
     elif sys.argv[1] == "threshold":
         from benchmarks.accuracy.threshold import main as command
+    elif sys.argv[1] == "teach":
+        from benchmarks.accuracy.teach import main as command
     else:
         from benchmarks.accuracy.tables import main as command
     return command(sys.argv[2:])

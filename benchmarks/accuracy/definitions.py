@@ -1,12 +1,12 @@
 """The experiments as a file says them, checked, and as the list of runs that a budget asks for.
 
-``experiments.json`` has four parts. ``datasets``: folder below ``--data``, task of the bundle, file of held-back
-names, numbers of cases. ``transforms``: lists of transforms by name, which a setting joins by
-``{"join": ["one list", "another"]}``. ``experiments``: title, ``network`` (arguments laid over the bundle's
-``network_def``, or a definition of its own with ``_target_``), ``settings`` (entries of ``train.json``, ``::`` as
-separator) and ``evaluation`` (entries of ``inference.json`` and ``evaluate.json``, where the data reach the network in
-another way than the task's). ``budgets``: settings for all, and blocks in the order of their worth, each with
-experiments and seeds.
+``experiments.json`` has four parts. ``datasets``: folder below ``--data`` (or ``taught``: the data set whose training
+cases :mod:`benchmarks.accuracy.teach` gave a second mask), task of the bundle, file of held-back names, numbers of
+cases. ``transforms``: lists of transforms by name, which a setting joins by ``{"join": ["one list", "another"]}``.
+``experiments``: title, ``network`` (arguments laid over the bundle's ``network_def``, or a definition of its own with
+``_target_``), ``settings`` (entries of ``train.json``, ``::`` as separator) and ``evaluation`` (entries of
+``inference.json`` and ``evaluate.json``, where the data reach the network in another way than the task's). ``budgets``:
+settings for all, and blocks in the order of their worth, each with experiments and seeds.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TASKS = ROOT / "bundle" / "tasks"
 
 PARTS = {"about", "datasets", "transforms", "experiments", "budgets"}
 JOIN = "join"
-DATASET_KEYS = {"about", "folder", "task", "val_ids", "training", "held_back"}
+DATASET_KEYS = {"about", "folder", "taught", "task", "val_ids", "training", "held_back"}
 EXPERIMENT_KEYS = {"title", "group", "network", "settings", "evaluation"}
 BUDGET_KEYS = {"about", "dataset", "settings", "curve_cases", "blocks"}
 BLOCK_KEYS = {"about", "experiments", "seeds", "dataset", "settings"}
@@ -98,6 +98,8 @@ def load_definitions(path: Path = EXPERIMENTS) -> dict[str, Any]:
     for name, dataset in definitions["datasets"].items():
         _require_keys(dataset, DATASET_KEYS, f"data set '{name}'")
         _require_file(dataset.get("val_ids"), ROOT, f"data set '{name}'")
+        if dataset.get("taught") not in (None, *definitions["datasets"]):
+            raise ValueError(f"data set '{name}': there is no data set '{dataset['taught']}' to be taught.")
         if dataset.get("task") is not None and not (TASKS / dataset["task"] / "train.json").is_file():
             raise FileNotFoundError(f"data set '{name}': the bundle has no task '{dataset['task']}'.")
     known, judging = _configuration_keys("train"), _configuration_keys("inference", "evaluate")

@@ -54,11 +54,16 @@ class Places:
     results: Path
 
     def dataset(self, run: Run) -> Path | None:
-        """Folder of the run's data set, None for the bundle's demonstration data.
+        """Folder or list of the run's data set, None for the bundle's demonstration data.
 
         Raises:
             FileNotFoundError: when it is not there, naming it.
         """
+        if taught := run.data.get("taught"):
+            if not (listed := self.taught(taught)).is_file():
+                command = f"python -m benchmarks.accuracy teach RUN ... --dataset {taught}"
+                raise FileNotFoundError(f"it needs the masks that other runs draw: {command}")
+            return listed.resolve()
         folder = run.data["folder"]
         if folder is None:
             return None
@@ -67,6 +72,10 @@ class Places:
         if not (self.data / folder).is_dir():
             raise FileNotFoundError(f"it needs the data set '{folder}', which is not in '{self.data}'.")
         return (self.data / folder).resolve()
+
+    def taught(self, dataset: str) -> Path:
+        """List of a data set with second masks, which :mod:`benchmarks.accuracy.teach` writes."""
+        return self.runs / "taught" / f"{dataset}.csv"
 
     def encoder_weights(self, run: Run, encoder: str) -> Path | None:
         """File of the encoder's ImageNet weights where the run starts from them.

@@ -19,16 +19,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from monai.bundle import ConfigParser
-from monai.data import decollate_batch
-from monai.transforms import Activationsd, Compose
 
 from banet_monai.data.splits import read_val_ids
-from banet_monai.inferers import FlipInferer
 from banet_monai.metrics import bootstrap_interval
-from banet_monai.transforms import RestoreGridd
 from benchmarks.accuracy.definitions import EXPERIMENTS, ROOT, Run, load_definitions, plan
-from benchmarks.accuracy.execution import Places, Workplace, lay_over, write_json
+from benchmarks.accuracy.execution import Places, Workplace, write_json
+from benchmarks.accuracy.predicting import Predictor
 from benchmarks.machine import describe_machine
 
 __all__ = ["THRESHOLDS", "Choice", "choose", "curves_of_run", "ja_curve", "main"]
@@ -140,28 +136,11 @@ def curves_of_run(
         FileNotFoundError: when the weights or the data are not there.
         ValueError: when a case cannot be read or the network has several channels.
     """
-    overlay = lay_over(run, places)[1]
-    overlay["checkpoint"] = str(checkpoint or Workplace(run, places).weights)
-    if not Path(overlay["checkpoint"]).is_file():
-        raise FileNotFoundError(f"'{overlay['checkpoint']}' does not exist: the run '{run.name}' is not finished.")
-    parser = ConfigParser(ConfigParser.load_config_files([str(file) for file in run.evaluation_files()]))
-    parser.update(overlay)
-    device, network, inferer = (parser.get_parsed_content(name) for name in ("device", "network", "inferer"))
-    parser.get_parsed_content("weights")
-    inferer = FlipInferer(inferer, enabled=tta)
-    to_probability = Compose([Activationsd("pred", sigmoid=True), RestoreGridd("pred")])
+    predictor = Predictor(run, places, checkpoint=checkpoint, tta=tta)
     curves: dict[str, Floats] = {}
-    network.eval()
-    for batch in parser.get_parsed_content("dataloader"):
-        if failure := next((text for text in batch["failure"] if text), ""):
-            raise ValueError(f"a held-back case cannot be read: {failure}")
-        with torch.inference_mode():
-            batch["pred"] = inferer(batch["image"].to(device), network)
-        for case in decollate_batch(batch):
-            case = to_probability(case)
-            if case["pred"].shape[0] != 1:
-                raise ValueError(f"a threshold is chosen for one class, this network has {case['pred'].shape[0]}.")
-            curves[str(case["name"])] = ja_curve(case["pred"].as_tensor().cpu(), case["label"].as_tensor().cpu())
+    for batch in predictor.batches():
+        case = predictor.predict(batch)
+        curves[str(case["name"])] = ja_curve(case["pred"], case["label"].as_tensor().cpu())
     names = sorted(curves)
     return names, np.stack([curves[name] for name in names])
 
