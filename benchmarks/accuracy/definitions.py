@@ -6,7 +6,8 @@ cases. ``transforms``: lists of transforms by name, which a setting joins by ``{
 ``experiments``: title, ``network`` (arguments laid over the bundle's ``network_def``, or a definition of its own with
 ``_target_``), ``settings`` (entries of ``train.json``, ``::`` as separator) and ``evaluation`` (entries of
 ``inference.json`` and ``evaluate.json``, where the data reach the network in another way than the task's). ``budgets``:
-settings for all, and blocks in the order of their worth, each with experiments and seeds.
+settings for all, and blocks in the order of their worth, each with experiments and seeds; ``baseline`` names the
+``budget/dataset`` whose BA-Net tables compare with, where the budget has none of its own.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ PARTS = {"about", "datasets", "transforms", "experiments", "budgets"}
 JOIN = "join"
 DATASET_KEYS = {"about", "folder", "taught", "task", "val_ids", "training", "held_back"}
 EXPERIMENT_KEYS = {"title", "group", "network", "settings", "evaluation"}
-BUDGET_KEYS = {"about", "dataset", "settings", "curve_cases", "blocks"}
+BUDGET_KEYS = {"about", "dataset", "baseline", "settings", "curve_cases", "blocks"}
 BLOCK_KEYS = {"about", "experiments", "seeds", "dataset", "settings"}
 # what the harness itself decides for each run
 RESERVED = {"dataset_dir", "output_dir", "ckpt_dir", "checkpoint", "state_file", "resume", "seed", "val_ids", "limit"}

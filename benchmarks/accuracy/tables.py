@@ -22,7 +22,7 @@ from benchmarks.accuracy.definitions import EXPERIMENTS
 from benchmarks.accuracy.estimates import Difference, Scores, compare, scores_of
 from benchmarks.accuracy.plots import draw_curves, draw_differences
 
-__all__ = ["Report", "load_results", "main", "update_document"]
+__all__ = ["Report", "load_results", "main", "update_document", "with_baselines"]
 
 RESULTS = Path(__file__).with_name("results")
 BASELINE = "banet"
@@ -61,6 +61,16 @@ def load_results(folder: Path) -> dict[str, list[Result]]:
     if not groups:
         raise FileNotFoundError(f"no results in '{folder}': run the experiments first.")
     return groups
+
+
+def with_baselines(groups: Mapping[str, list[Result]], budgets: Mapping[str, Any]) -> dict[str, list[Result]]:
+    """The groups, those of a budget that names a ``baseline`` with BA-Net's results of that one beside their own."""
+    complete = {}
+    for name, results in groups.items():
+        source = budgets.get(name.split("/")[0], {}).get("baseline")
+        lent = [result for result in groups.get(source, []) if result["experiment"] == BASELINE]
+        complete[name] = [*results, *lent]
+    return complete
 
 
 class Report:
@@ -266,8 +276,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Write the reports and plots, or check documents; 1 where a document is behind, 2 where it cannot be done."""
     options = parse_arguments(arguments)
     try:
-        order = list(json.loads(EXPERIMENTS.read_text(encoding="utf-8"))["experiments"])
-        reports = {name: Report(name, results, order) for name, results in load_results(options.results).items()}
+        definitions = json.loads(EXPERIMENTS.read_text(encoding="utf-8"))
+        groups = with_baselines(load_results(options.results), definitions["budgets"])
+        order = list(definitions["experiments"])
+        reports = {name: Report(name, results, order) for name, results in groups.items()}
         texts = {path: path.read_text(encoding="utf-8") for path in (*options.write, *options.check)}
         filled = {path: update_document(text, reports) for path, text in texts.items()}
     except (ValueError, FileNotFoundError) as error:

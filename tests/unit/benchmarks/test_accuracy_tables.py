@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.accuracy.plots import ticks
-from benchmarks.accuracy.tables import Report, load_results, main, update_document
+from benchmarks.accuracy.tables import Report, load_results, main, update_document, with_baselines
 from tests.unit.benchmarks.accuracy_results import make_result, write_results
 
 NAME = "cpu/pictures"
@@ -131,3 +131,15 @@ def test_a_folder_without_results_and_a_file_of_another_format_are_refused(tmp_p
 def test_ticks_are_round_and_inside():
     assert ticks(-0.012, 0.021) == [-0.01, 0.0, 0.01, 0.02]
     assert ticks(0, 10) == [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]
+
+
+def test_a_budget_that_names_a_baseline_is_compared_with_it():
+    groups = {
+        "cpu/pictures": [make_result("banet", 0, [0.5, 0.7]), make_result("unet", 0, [0.4, 0.6])],
+        "recipe/pictures": [make_result("unet", 0, [0.6, 0.8])],
+    }
+    complete = with_baselines(groups, {"cpu": {}, "recipe": {"baseline": "cpu/pictures"}})
+    assert [result["experiment"] for result in complete["recipe/pictures"]] == ["unet", "banet"]
+    assert complete["cpu/pictures"] == groups["cpu/pictures"]
+    difference = Report("recipe/pictures", complete["recipe/pictures"]).differences("ja")["unet"]
+    assert difference.mean == pytest.approx(0.1)
