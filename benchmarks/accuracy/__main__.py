@@ -1,10 +1,11 @@
-"""``python -m benchmarks.accuracy run``, ``tables``, ``threshold`` and ``teach``."""
+"""``python -m benchmarks.accuracy run``, ``tables``, ``threshold``, ``teach`` and ``failures``."""
 
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 
-COMMANDS = ("run", "tables", "threshold", "teach")
+COMMANDS = ("run", "tables", "threshold", "teach", "failures")
 
 
 def main() -> int:
@@ -12,15 +13,8 @@ def main() -> int:
     if len(sys.argv) < 2 or sys.argv[1] not in COMMANDS:
         print(f"usage: python -m benchmarks.accuracy {{{','.join(COMMANDS)}}} ...", file=sys.stderr)
         return 2
-    if sys.argv[1] == "run":
-        from benchmarks.accuracy.run import main as command
-    elif sys.argv[1] == "threshold":
-        from benchmarks.accuracy.threshold import main as command
-    elif sys.argv[1] == "teach":
-        from benchmarks.accuracy.teach import main as command
-    else:
-        from benchmarks.accuracy.tables import main as command
-    return command(sys.argv[2:])
+    code: int = import_module(f"benchmarks.accuracy.{sys.argv[1]}").main(sys.argv[2:])
+    return code
 
 
 if __name__ == "__main__":
