@@ -2,7 +2,9 @@
 
 One report for each budget and data set: every method's figures as mean and standard deviation over seeds, the paired
 differences from BA-Net, and what training cost. ``--write`` puts a report between the two marks of a document,
-``<!-- accuracy: cpu/isic2017 -->`` and ``<!-- end -->``; ``--check`` fails where a document says something else.
+``<!-- accuracy: cpu/isic2017 -->`` and ``<!-- end -->``; ``cpu/isic2017#scores`` (``#caption``, ``#differences``,
+``#costs``) names a part of it, ``runs`` what was run and what waits. ``--check`` fails where a document says something
+else.
 """
 
 from __future__ import annotations
@@ -18,14 +20,16 @@ from typing import Any
 
 from banet_monai.files import write_beside
 from benchmarks.accuracy.collecting import FORMAT
-from benchmarks.accuracy.definitions import EXPERIMENTS
+from benchmarks.accuracy.definitions import EXPERIMENTS, load_definitions
 from benchmarks.accuracy.estimates import Difference, Scores, compare, scores_of
 from benchmarks.accuracy.plots import draw_curves, draw_differences
+from benchmarks.accuracy.progress import table_of_progress
 
 __all__ = ["Report", "load_results", "main", "update_document", "with_baselines"]
 
 RESULTS = Path(__file__).with_name("results")
 BASELINE = "banet"
+PROGRESS = "runs"  # the mark of what was run and what waits
 SHOWN = {  # metric: heading, digits
     "ja": ("JA", 4),
     "dice": ("Dice", 4),
@@ -106,13 +110,16 @@ class Report:
         others = {name: s for name, s in self.scores.items() if name != BASELINE and set(s.seeds) & set(base.seeds)}
         return {name: compare(scores, base, metric) for name, scores in others.items()}
 
+    def parts(self) -> dict[str, str]:
+        """The parts of the report by name, in their order."""
+        parts = {"caption": "\n\n".join([self.caption(), *self.warnings()]), "scores": self.table_of_scores()}
+        if self.differences("ja"):
+            parts["differences"] = self.table_of_differences()
+        return {**parts, "costs": self.table_of_costs()}
+
     def markdown(self) -> str:
         """The whole report."""
-        parts = [self.caption(), *self.warnings(), self.table_of_scores()]
-        if self.differences("ja"):
-            parts.append(self.table_of_differences())
-        parts.append(self.table_of_costs())
-        return "\n\n".join(parts)
+        return "\n\n".join(self.parts().values())
 
     def caption(self) -> str:
         """What was done, for a reader who sees the tables alone."""
@@ -245,8 +252,12 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def update_document(text: str, reports: Mapping[str, Report]) -> str:
-    """The text with every marked block filled from its report.
+def update_document(text: str, reports: Mapping[str, str]) -> str:
+    """The text with every marked block filled.
+
+    Args:
+        text: of the document.
+        reports: Markdown by the name that a mark gives.
 
     Raises:
         ValueError: when there is no such block, or one asks for results that are not there.
@@ -258,7 +269,7 @@ def update_document(text: str, reports: Mapping[str, Report]) -> str:
         name = match["name"]
         if name not in reports:
             raise ValueError(f"the document asks for '{name}', there are results of: {', '.join(sorted(reports))}.")
-        return f"<!-- accuracy: {name} -->\n\n{reports[name].markdown()}\n\n<!-- end -->"
+        return f"<!-- accuracy: {name} -->\n\n{reports[name]}\n\n<!-- end -->"
 
     return BLOCK.sub(fill, text)
 
@@ -276,12 +287,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Write the reports and plots, or check documents; 1 where a document is behind, 2 where it cannot be done."""
     options = parse_arguments(arguments)
     try:
-        definitions = json.loads(EXPERIMENTS.read_text(encoding="utf-8"))
+        definitions = load_definitions(EXPERIMENTS)
         groups = with_baselines(load_results(options.results), definitions["budgets"])
         order = list(definitions["experiments"])
         reports = {name: Report(name, results, order) for name, results in groups.items()}
+        finished = {result["name"] for results in groups.values() for result in results}
+        blocks = {name: report.markdown() for name, report in reports.items()}
+        blocks |= {f"{name}#{part}": text for name, report in reports.items() for part, text in report.parts().items()}
+        blocks[PROGRESS] = table_of_progress(definitions, finished)
         texts = {path: path.read_text(encoding="utf-8") for path in (*options.write, *options.check)}
-        filled = {path: update_document(text, reports) for path, text in texts.items()}
+        filled = {path: update_document(text, blocks) for path, text in texts.items()}
     except (ValueError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

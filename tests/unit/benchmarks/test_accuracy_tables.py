@@ -4,6 +4,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.accuracy.plots import ticks
+from benchmarks.accuracy.progress import table_of_progress
 from benchmarks.accuracy.tables import Report, load_results, main, update_document, with_baselines
 from tests.unit.benchmarks.accuracy_results import make_result, write_results
 
@@ -80,18 +81,44 @@ def test_tables_of_isic_pictures_say_that_they_cannot_stand_beside_the_paper(rep
 
 
 def test_a_block_of_a_document_is_replaced_and_the_rest_stays(report):
-    text = update_document(DOCUMENT, {NAME: report})
+    text = update_document(DOCUMENT, {NAME: report.markdown()})
     assert text.startswith(f"before\n<!-- accuracy: {NAME} -->\n\n2 held-back cases")
     assert text.endswith("\n\n<!-- end -->\nafter\n")
     assert "stale figures" not in text
-    assert update_document(text, {NAME: report}) == text
+    assert update_document(text, {NAME: report.markdown()}) == text
 
 
-def test_a_document_without_a_block_or_with_an_unknown_one_is_refused(report):
+def test_a_block_may_ask_for_a_part(tmp_path):
+    results = write_results(tmp_path / "results", RESULTS)
+    document = tmp_path / "validation.md"
+    document.write_text(f"<!-- accuracy: {NAME}#scores -->\n<!-- end -->\n<!-- accuracy: runs -->\n<!-- end -->\n")
+    assert main(["--results", str(results), "--write", str(document)]) == 0
+    text = document.read_text()
+    assert "| BA-Net | 2 | 0.7500 ± 0.0707 |" in text
+    assert "GFLOP" not in text
+    assert "| cpu | isic2017 |" in text
+
+
+def test_what_was_run_stands_beside_what_waits():
+    blocks = [{"experiments": ["banet", "unet"], "seeds": [0, 1]}, {"experiments": ["fcn"], "seeds": [0]}]
+    titles = {"banet": "BA-Net", "unet": "U-Net", "fcn": "FCN"}
+    definitions = {
+        "datasets": {"pictures": {}},
+        "experiments": {name: {"title": title, "group": "All"} for name, title in titles.items()},
+        "budgets": {"quick": {"dataset": "pictures", "blocks": []}, "cpu": {"dataset": "pictures", "blocks": blocks}},
+    }
+    finished = {"cpu/pictures/banet/seed0", "cpu/pictures/banet/seed1", "cpu/pictures/unet/seed0"}
+    assert table_of_progress(definitions, finished).splitlines()[2:] == [
+        "| cpu | pictures | BA-Net (0, 1); U-Net (0) | U-Net (1) |",
+        "| cpu | pictures |  | FCN (0) |",
+    ]
+
+
+def test_a_document_without_a_block_or_with_an_unknown_one_is_refused():
     with pytest.raises(ValueError, match="no block"):
-        update_document("text", {NAME: report})
+        update_document("text", {NAME: "table"})
     with pytest.raises(ValueError, match=r"asks for 'cpu/pictures', there are results of: gpu/pictures"):
-        update_document(DOCUMENT, {"gpu/pictures": report})
+        update_document(DOCUMENT, {"gpu/pictures": "table"})
 
 
 def test_a_document_is_behind_until_it_is_written(tmp_path, capsys):
