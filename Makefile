@@ -2,6 +2,9 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+# The annotation server has an environment of its own, and a port
+LABEL_VENV ?= .venv-label
+PORT ?= 8000
 # Processes that run tests side by side, each with one computing thread
 JOBS ?= 2
 
@@ -13,7 +16,7 @@ INSTALLED := $(VENV)/.installed
 INTEGRATION_TESTS := $(if $(CI),not gpu and not real_data,)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types unit integration format bench-quick clean
+.PHONY: help install demo label bundle zoo-check test lint types unit integration format bench-quick clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-20s %s\n", $$1, $$2}'
@@ -40,6 +43,18 @@ demo: $(INSTALLED)  ## make pictures, train a short run, segment PNG, NIfTI and 
 	@echo "Trained weights and their curves: runs/demo. Masks, overlays and manifest.json:"
 	@find demo/results -type f | sort | sed 's/^/  /'
 
+label: $(INSTALLED)  ## an annotation server (MONAI Label) on 127.0.0.1: make label STUDIES=folder
+	$(PY) tools/label_environment.py $(LABEL_VENV)
+	$(VENV)/bin/banet label $(if $(STUDIES),"$(STUDIES)") --port $(PORT) --environment $(LABEL_VENV)
+
+# ---- the model zoo ---------------------------------------------------------------------------------------------------
+
+bundle: $(INSTALLED)  ## the archive for the model zoo, in dist/
+	$(PY) tools/build_bundle.py
+
+zoo-check: bundle  ## every check of the model zoo, on that archive
+	$(PY) tools/zoo_check.py dist/banet_skin_lesion_segmentation
+
 # ---- checks ----------------------------------------------------------------------------------------------------------
 
 test: lint types unit  ## lint, types, unit, property and configuration tests (under five minutes)
@@ -65,5 +80,5 @@ bench-quick: $(INSTALLED)  ## a two-minute look at speed and memory
 	$(PY) -m benchmarks.network_speed --quick
 
 clean:  ## remove what these commands made, the environment included
-	rm -rf $(VENV) demo runs eval build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(LABEL_VENV) .venv-label-tests demo runs eval build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -type d -name __pycache__ -prune -exec rm -rf {} +

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["FORMATS", "IRREGULAR", "SEG_KINDS"]
+__all__ = ["BACKENDS", "EXPORTS", "EXPORT_PACKAGES", "FORMATS", "IRREGULAR", "SEG_KINDS", "UNCERTAINTY"]
 
 FORMATS = ("auto", "png", "nifti", "dicom-seg", "contours")  # of results
 SEG_KINDS = ("binary", "fractional", "labelmap")  # of DICOM SEG, its SegmentationType
 IRREGULAR = ("refuse", "slices")  # what to do with DICOM slices that form no volume
+UNCERTAINTY = ("none", "entropy", "mc_dropout", "tta", "ensemble")  # where several predictions come from
+# formats of networks for use elsewhere, and the ending of their files; OpenVINO keeps weights beside it, in .bin
+EXPORTS = {"onnx": ".onnx", "openvino": ".xml", "torch-export": ".pt2", "torchscript": ".ts"}
+EXPORT_PACKAGES = {"onnx": ("onnx", "onnxscript"), "openvino": ("openvino", "onnx", "onnxscript")}  # needed to write
+BACKENDS = ("torch", "onnx", "openvino", "trt")  # what computes the network

@@ -9,9 +9,13 @@ import click
 
 from banet_monai import __version__
 from banet_monai.commands.evaluate import evaluate
+from banet_monai.commands.export import export
+from banet_monai.commands.gallery import gallery
 from banet_monai.commands.grammar import CommandGroup
 from banet_monai.commands.info import info
+from banet_monai.commands.label import label
 from banet_monai.commands.prepare import prepare
+from banet_monai.commands.report import report
 from banet_monai.commands.segment import segment
 from banet_monai.commands.store import store
 
@@ -37,7 +41,7 @@ def cli(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for command in (segment, evaluate, info, store, prepare):
+for command in (segment, evaluate, info, store, prepare, label, gallery, report, export):
     cli.add_command(command)
 
 

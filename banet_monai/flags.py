@@ -1,8 +1,8 @@
-"""Yes or no from a command line, where ``--resume false`` arrives as text and text is true."""
+"""Options that arrive as text: yes or no, where ``--resume false`` is text and so true, and numbers."""
 
 from __future__ import annotations
 
-__all__ = ["as_flag"]
+__all__ = ["as_flag", "as_number"]
 
 FLAGS = {"true": True, "false": False}
 
@@ -23,3 +23,19 @@ def as_flag(value: bool | str, name: str) -> bool:
     if flag is None:
         raise ValueError(f"{name} must be true or false, got '{value}'.")
     return flag
+
+
+def as_number(value: float | str, name: str) -> float:
+    """``value`` as a number; text that is one works too, as annotation clients send it.
+
+    Args:
+        value: a number, or a number in words.
+        name: of the option, for the message.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    try:
+        return value if isinstance(value, int | float) else float(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be a number, got {value!r}.") from error

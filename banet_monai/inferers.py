@@ -6,7 +6,8 @@ Autocast lives here and not in the engines, because MONAI Label, exports and the
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import combinations
 from typing import Any, NamedTuple
 
@@ -16,7 +17,8 @@ from monai.inferers import Inferer, sliding_window_inference
 from monai.utils import ensure_tuple_rep
 from tqdm import tqdm
 
-from banet_monai.flags import as_flag
+from banet_monai.export import optimized_form
+from banet_monai.flags import as_flag, as_number
 
 __all__ = ["AutocastInferer", "FlipInferer", "SegmentationInferer", "autocast_dtype"]
 
@@ -96,6 +98,9 @@ class SegmentationInferer(Inferer):
     one plain pass; a smaller one is padded. When memory runs out, the batch is halved, with a warning, and the work
     goes on from there.
 
+    A network in training mode keeps its dropout, as MONAI Label's epistemic scoring wants it, and nothing else of that
+    mode: it normalises with what it learned, not with the windows at hand, and is left as it came.
+
     Args:
         spatial_dims: 2 or 3, the network's.
         roi_size: window in pixels or voxels, one number or one per axis.
@@ -107,6 +112,8 @@ class SegmentationInferer(Inferer):
         device: where windows are stitched and the result lies, for example ``"cpu"`` for large volumes. None: where the
             input lies.
         channels_last: hand the network its input in channels-last memory order.
+        optimize: compute with the fast form of a BA-Net in evaluation (:func:`banet_monai.export.optimized_form`), made
+            at the first call. In float32 the logits differ by rounding alone.
         progress: show a progress bar.
 
     Returns:
@@ -129,10 +136,12 @@ class SegmentationInferer(Inferer):
         sw_device: str | torch.device | None = None,
         device: str | torch.device | None = None,
         channels_last: bool = True,
+        optimize: bool | str = True,
         progress: bool = False,
     ) -> None:
         if spatial_dims not in (2, 3):
             raise ValueError(f"spatial_dims must be 2 or 3, got {spatial_dims}.")
+        overlap, sw_batch_size = as_number(overlap, "overlap"), int(as_number(sw_batch_size, "sw_batch_size"))
         if not 0 <= overlap < 1:
             raise ValueError(f"overlap must be at least 0 and below 1, got {overlap}.")
         if sw_batch_size < 1:
@@ -146,6 +155,7 @@ class SegmentationInferer(Inferer):
         self.mode = mode
         self.sw_device = None if sw_device is None else torch.device(sw_device)
         self.device = None if device is None else torch.device(device)
+        self.optimize = as_flag(optimize, "optimize")
         self.progress = progress
         self.single_pass = AutocastInferer(amp=amp, channels_last=channels_last)
 
@@ -162,13 +172,17 @@ class SegmentationInferer(Inferer):
             output = self.single_pass(windows, network, *args, **kwargs)
             return output["mask"].float() if isinstance(output, dict) else output
 
-        if rank == self.spatial_dims:
-            logits, _ = self._with_smaller_batches(image, predict, self.sw_batch_size)
-        elif image.shape[-1] == 1:
-            logits, _ = self._with_smaller_batches(image[..., 0], predict, self.sw_batch_size)
-            logits = logits[..., None]
-        else:
-            logits = self._slices(image, predict)
+        with _dropout_alone(network):
+            if self.optimize:
+                dtype = autocast_dtype(self.single_pass.amp, self.sw_device or image.device)
+                network = optimized_form(network, dtype or torch.float32)
+            if rank == self.spatial_dims:
+                logits, _ = self._with_smaller_batches(image, predict, self.sw_batch_size)
+            elif image.shape[-1] == 1:
+                logits, _ = self._with_smaller_batches(image[..., 0], predict, self.sw_batch_size)
+                logits = logits[..., None]
+            else:
+                logits = self._slices(image, predict)
         if isinstance(inputs, MetaTensor):
             return MetaTensor(logits).copy_meta_from(inputs, copy_attr=False)  # type: ignore[no-untyped-call]
         return logits
@@ -236,6 +250,19 @@ class SegmentationInferer(Inferer):
         return logits.float()
 
 
+@contextmanager
+def _dropout_alone(network: Callable[..., Any]) -> Iterator[None]:
+    """Within it, only the dropout of a network in training mode trains; a network in eval mode stays as it is."""
+    training = [m for m in network.modules() if m.training] if isinstance(network, torch.nn.Module) else []
+    for module in training:
+        module.training = isinstance(module, torch.nn.modules.dropout._DropoutNd)
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
 class _View(NamedTuple):
     """A mirror image or quarter turn: first and second spatial axis swapped or not, then some spatial axes flipped."""
 
@@ -292,21 +319,30 @@ class FlipInferer(Inferer):
         if not self.enabled:
             return self.inferer(inputs, network, *args, **kwargs)
         image = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
+        mean: torch.Tensor | None = None
+        for number, logits in enumerate(self.predictions(image, network, *args, **kwargs), start=1):
+            mean = logits.clone() if mean is None else mean.add_((logits - mean).div_(number))
+        if isinstance(inputs, MetaTensor):
+            return MetaTensor(mean).copy_meta_from(inputs, copy_attr=False)  # type: ignore[no-untyped-call]
+        return torch.as_tensor(mean)
+
+    def predictions(
+        self, image: torch.Tensor, network: Callable[..., Any], *args: Any, at_most: int | None = None, **kwargs: Any
+    ) -> Iterator[torch.Tensor]:
+        """The inferer's logits of an image in one view after the other, the plain one first, each turned back.
+
+        The arguments are those of a call, and ``at_most``, the number of views.
+        """
         if image.ndim - 2 < self.rank:
             raise ValueError(
                 f"an input of shape {tuple(image.shape)} cannot be flipped along spatial axis {self.rank - 1}; "
                 "flip_axes=(0, 1) works for pictures and volumes."
             )
-        mean: torch.Tensor | None = None
-        for number, view in enumerate(self.views, start=1):
+        for view in self.views[:at_most]:
             logits = self.inferer(view.apply(image), network, *args, **kwargs)
             if not isinstance(logits, torch.Tensor):
                 raise TypeError(f"the inferer must return a tensor of logits, got {type(logits).__name__}.")
-            logits = view.undo(logits)
-            mean = logits.clone() if mean is None else mean.add_((logits - mean).div_(number))
-        if isinstance(inputs, MetaTensor):
-            return MetaTensor(mean).copy_meta_from(inputs, copy_attr=False)  # type: ignore[no-untyped-call]
-        return torch.as_tensor(mean)
+            yield view.undo(logits)
 
 
 def _distinct_views(flip_axes: Sequence[int], quarter_turns: bool) -> tuple[_View, ...]:

@@ -15,6 +15,7 @@ from monai.data import MetaTensor, decollate_batch, list_data_collate
 from monai.transforms import Compose, SaveImaged
 from numpy.typing import NDArray
 
+from banet_monai.backends import ExportedNetwork
 from banet_monai.bundles import find_bundle
 from banet_monai.networks import load_weights
 from banet_monai.transforms import DiscretizeLabelsd, DropChannel2Dd
@@ -88,15 +89,18 @@ class Segmenter:
             parser[name] = value
         if device is not None:
             parser["device"] = f"$torch.device('{device}')"
+        if weights is not None:
+            parser["checkpoint"] = os.fspath(weights)
+        # before anything is built, which fixes what the configuration says
+        parser["postprocessing"]["transforms"] = _without_saving(parser["postprocessing"]["transforms"])
 
         self.device: torch.device = parser.get_parsed_content("device")
         self.network: torch.nn.Module = parser.get_parsed_content("network")
-        load_weights(self.network, Path(weights or parser.get_parsed_content("checkpoint")))
+        if not isinstance(self.network, ExportedNetwork):  # which holds its weights
+            load_weights(self.network, Path(parser.get_parsed_content("checkpoint")))
         self.network.eval()
         self.preprocessing: Compose = parser.get_parsed_content("preprocessing")
         self.inferer: Any = parser.get_parsed_content("inferer")
-        steps = _without_saving(parser["postprocessing"]["transforms"])
-        parser["postprocessing"]["transforms"] = steps
         chain = parser.get_parsed_content("postprocessing").transforms
         first_discrete = next(n for n, step in enumerate(chain) if isinstance(step, DiscretizeLabelsd))
         self.to_probability = Compose(chain[:first_discrete])
@@ -149,5 +153,5 @@ def _options(parser: ConfigParser) -> list[str]:
 
 
 def _without_saving(steps: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    saving = ("SaveResultd", SaveImaged.__name__)
+    saving = ("SaveResultd", "SaveMeasurementsd", "SaveUncertaintyd", SaveImaged.__name__)
     return [step for step in steps if not str(step["_target_"]).endswith(saving)]

@@ -9,8 +9,9 @@ from typing import Any
 import click
 
 from banet_monai.commands.closing import say_outcome
-from banet_monai.commands.options import FILE, RunOptions, run_options
+from banet_monai.commands.options import FILE, ResultOptions, RunOptions, result_options, run_options
 from banet_monai.commands.pacs import check_input
+from banet_monai.commands.paging import write_page
 from banet_monai.commands.running import make_plan, run_plan
 from banet_monai.commands.silence import quiet_libraries
 
@@ -27,6 +28,7 @@ __all__ = ["evaluate"]
     help="Folder of the tables.  [default: results/evaluation]",
 )
 @run_options
+@result_options
 @click.option("--val-ids", type=FILE, metavar="FILE", help="List of the cases to use.")
 @click.option(
     "--val-fraction",
@@ -35,7 +37,13 @@ __all__ = ["evaluate"]
     help="Share to use where the data bring no split; 1 is all.  [default: 0.1]",
 )
 def evaluate(
-    *, dataset: str, output: Path | None, run: RunOptions, val_ids: Path | None, val_fraction: float | None
+    *,
+    dataset: str,
+    output: Path | None,
+    run: RunOptions,
+    extras: ResultOptions,
+    val_ids: Path | None,
+    val_fraction: float | None,
 ) -> int:
     """Segment the validation cases of DATASET, compare with their masks, and write cases.csv and summary.json to OUT.
 
@@ -43,7 +51,7 @@ def evaluate(
     set, or a list (.csv, .json) with the columns image and label. Where it brings no split, all of it is
     evaluated with --val-fraction 1.
     """
-    changes: dict[str, Any] = {}
+    changes: dict[str, Any] = dict(extras.changes)
     if val_ids is not None:
         changes["val_ids"] = str(val_ids.absolute())
     if val_fraction is not None:
@@ -57,4 +65,5 @@ def evaluate(
         with quiet_libraries():
             from banet_monai.metrics.table import format_summary
         click.echo(format_summary(json.loads(summary.read_text(encoding="utf-8"))) + "\n")
-    return say_outcome(outcome, quiet=run.quiet)
+    page = write_page(outcome, extras, images=Path(dataset), quiet=run.quiet)
+    return max(say_outcome(outcome, quiet=run.quiet), page)

@@ -11,9 +11,20 @@ from typing import Any
 
 import click
 
-from banet_monai.commands.grammar import Setting
+from banet_monai.choices import UNCERTAINTY
+from banet_monai.commands.grammar import NearestChoice, Setting
 
-__all__ = ["RunOptions", "WebOptions", "bundle_options", "is_device", "run_options", "series_option", "web_options"]
+__all__ = [
+    "ResultOptions",
+    "RunOptions",
+    "WebOptions",
+    "bundle_options",
+    "is_device",
+    "result_options",
+    "run_options",
+    "series_option",
+    "web_options",
+]
 
 Function = Callable[..., Any]
 
@@ -32,6 +43,19 @@ class RunOptions:
     device: str | None = None
     settings: tuple[tuple[str, Any], ...] = ()
     quiet: bool = False
+
+
+@dataclass(frozen=True)
+class ResultOptions:
+    """What is written beside the masks.
+
+    Attributes:
+        changes: entries of the configuration, without those that were not named.
+        report: whether a page of the results is wanted.
+    """
+
+    changes: dict[str, Any]
+    report: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,6 +108,43 @@ def run_options(command: Function) -> Function:
             click.option("--set", "settings", type=Setting(), multiple=True, metavar="NAME=VALUE", help=set_help),
             click.option("--quiet", is_flag=True, help="No progress bar and no closing lines."),
         )
+    )
+
+
+def result_options(command: Function) -> Function:
+    """Adds :class:`ResultOptions` as the argument ``extras``."""
+
+    @functools.wraps(command)
+    def gathered(
+        *,
+        overlay: bool,
+        uncertainty: str | None,
+        samples: int | None,
+        measurements: bool,
+        report: bool,
+        **others: Any,
+    ) -> Any:
+        if samples is not None and uncertainty not in ("mc_dropout", "tta"):
+            raise click.UsageError("--samples is the number of predictions of --uncertainty mc_dropout or tta.")
+        wanted = {
+            "overlay": overlay or None,
+            "uncertainty": uncertainty,
+            "uncertainty_samples": samples,
+            "measurements": measurements or None,
+        }
+        given = {name: value for name, value in wanted.items() if value is not None}
+        return command(extras=ResultOptions(given, report), **others)
+
+    uncertainty_help = f"How sure the network is, as maps and one number a case: {', '.join(UNCERTAINTY)}."
+    return _with(
+        gathered,
+        click.option("--overlay", is_flag=True, help="Also draw the outlines on the images (PNG)."),
+        click.option("--uncertainty", type=NearestChoice(UNCERTAINTY), help=uncertainty_help),
+        click.option(
+            "--samples", type=click.IntRange(min=2), metavar="N", help="Predictions for --uncertainty.  [default: 8]"
+        ),
+        click.option("--measurements", is_flag=True, help="Also measure the outlines (JSON and CSV)."),
+        click.option("--report", is_flag=True, help="Also write a page of the results, report.html."),
     )
 
 

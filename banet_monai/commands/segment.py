@@ -21,8 +21,17 @@ from banet_monai.commands.grammar import (
     print_warning,
     shown,
 )
-from banet_monai.commands.options import RunOptions, WebOptions, run_options, series_option, web_options
+from banet_monai.commands.options import (
+    ResultOptions,
+    RunOptions,
+    WebOptions,
+    result_options,
+    run_options,
+    series_option,
+    web_options,
+)
 from banet_monai.commands.pacs import check_input, check_service, is_address, local_input, service_address, store_files
+from banet_monai.commands.paging import write_page
 from banet_monai.commands.running import Outcome, Plan, make_plan, run_plan
 
 __all__ = ["segment"]
@@ -45,7 +54,8 @@ __all__ = ["segment"]
 @series_option
 @click.option("--seg-kind", type=NearestChoice(SEG_KINDS), help="Kind of DICOM SEG.  [default: binary]")
 @click.option("--threshold", type=click.FloatRange(0, 1), metavar="X", help="Probability that counts as inside.")
-@click.option("--overlay", is_flag=True, help="Also draw the outlines on the images (PNG).")
+@result_options
+@click.option("--structured-report", is_flag=True, help="Also measure and write DICOM SR; needs dicom-seg in --format.")
 @click.option(
     "--irregular",
     type=NearestChoice(IRREGULAR),
@@ -68,7 +78,8 @@ def segment(
     rules: list[str],
     seg_kind: str | None,
     threshold: float | None,
-    overlay: bool,
+    extras: ResultOptions,
+    structured_report: bool,
     irregular: str | None,
     no_paths: bool,
     store_at: str | None,
@@ -88,6 +99,8 @@ def segment(
         chosen = chosen or ["dicom-seg"]
         if "dicom-seg" not in chosen:
             raise click.UsageError("--store sends DICOM SEG; add dicom-seg to --format.")
+    if structured_report and "dicom-seg" not in chosen:
+        raise click.UsageError("--structured-report refers to DICOM SEG; add dicom-seg to --format.")
     _check_optional_packages(chosen)
 
     changes: dict[str, Any] = {
@@ -96,10 +109,12 @@ def segment(
         "threshold": threshold,
         "irregular": irregular,
         "series": rules or None,
-        "overlay": overlay or None,
         "no_paths": no_paths or None,
+        "structured_report": structured_report or None,
     }
-    given = {name: value for name, value in changes.items() if value is not None}
+    given = {name: value for name, value in changes.items() if value is not None} | extras.changes
+    if structured_report:
+        given["measurements"] = True
     check_input(source)
     plan = make_plan(run, given, output=output)
     _check_threshold(plan)
@@ -107,7 +122,8 @@ def segment(
         check_service(address, web)
     with local_input(source, web, quiet=run.quiet) as found:
         outcome = run_plan(plan, found.path)
-    code = max(say_outcome(outcome, quiet=run.quiet), DONE if found.complete else SOME_FAILED)
+        page = write_page(outcome, extras, images=found.path, quiet=run.quiet)
+    code = max(say_outcome(outcome, quiet=run.quiet), page, DONE if found.complete else SOME_FAILED)
     if address is None or outcome.interrupted:
         return code
     return max(code, _store(outcome, address, web, quiet=run.quiet))

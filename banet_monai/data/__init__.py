@@ -12,9 +12,11 @@ if TYPE_CHECKING:
     from banet_monai.data.inputs import InputCase, Inputs, find_inputs
     from banet_monai.data.masks import mask_ids, read_mask
     from banet_monai.data.phantom import demonstration_data, make_demonstration_data
+    from banet_monai.data.shares import CaseShares
 
 __all__ = [
     "CaseDataset",
+    "CaseShares",
     "DatasetReport",
     "InputCase",
     "Inputs",
@@ -39,6 +41,7 @@ _MODULES = {
     "inputs": ("InputCase", "Inputs", "find_inputs"),
     "masks": ("mask_ids", "read_mask"),
     "phantom": ("demonstration_data", "make_demonstration_data"),
+    "shares": ("CaseShares",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 

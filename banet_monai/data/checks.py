@@ -137,7 +137,8 @@ def require_valid(
 
     Raises:
         FileNotFoundError: when there is no data set.
-        ValueError: when the report holds errors; ten at most are named, with the number of the others.
+        ValueError: when there is nothing to train on, or the report holds errors; ten at most are named, with the
+            number of the others.
     """
     report = check_dataset(
         dataset,
@@ -149,6 +150,8 @@ def require_valid(
         fold=fold,
         num_workers=num_workers,
     )
+    if not report.training:
+        raise ValueError("there is no training case: no image has a mask. (To an annotation server, submit labels.)")
     if not report.ok:
         raise ValueError(f"the data set has {_count(report.errors, 'error')}: {named(report.errors)}.")
     logger.info("data set: %s", report.summary().replace("\n", "; "))

@@ -32,7 +32,7 @@ from banet_monai.dicom.seg_sources import SegSource, Source, open_source, stacks
 from banet_monai.dicom.segments import Segment, described, load_highdicom, segments_of
 from banet_monai.files import write_beside
 
-__all__ = ["write_seg"]
+__all__ = ["research_description", "write_seg"]
 
 logger = logging.getLogger(__name__)
 
@@ -127,7 +127,9 @@ def write_seg(
     plan = _Plan(
         kind=kind,
         segments=segments,
-        series_description=_research(series_description or f"{', '.join(s.label for s in segments)} by BA-Net"),
+        series_description=research_description(
+            series_description or f"{', '.join(s.label for s in segments)} by BA-Net"
+        ),
         series_number=series_number or _series_number(opened.header),
         content_label=_content_label(content_label or name),
         algorithm_version=algorithm_version,
@@ -196,7 +198,7 @@ def _store_levels(seg: Dataset, levels: NDArray[Any], shown: list[int]) -> None:
     seg.SegmentsOverlap = "NO" if levels.shape[-1] == 1 else "UNDEFINED"
 
 
-def _research(description: str) -> str:
+def research_description(description: str) -> str:
     """At most 64 characters without a backslash, ending in ``(research)``."""
     plain = " ".join(description.replace("\\", "/").split()).removesuffix(RESEARCH).rstrip()
     return f"{plain[: LONGEST_DESCRIPTION - len(RESEARCH) - 1].rstrip()} {RESEARCH}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ignite.handlers import ProgressBar
 
 from banet_monai.flags import as_flag
 from banet_monai.handlers.processes import process_rank
+from banet_monai.handlers.state import BestCheckpoint
 
 __all__ = ["EarlyStop", "FirstValidation", "Progress", "RunSummary", "begin_run", "output_loss"]
 
@@ -64,10 +66,15 @@ class FirstValidation:
 
     Args:
         validator: the MONAI evaluator of the run.
+        best: the checkpoint writer among the validator's handlers.
+        keep: whether the weights of the start count, so that they remain the best until training surpasses them.
+            Otherwise what was trained replaces them, better or not; "true" and "false" work too.
     """
 
-    def __init__(self, validator: Any) -> None:
+    def __init__(self, validator: Any, best: BestCheckpoint | None = None, keep: bool | str = True) -> None:
         self.validator = validator
+        self.best = best
+        self.keep = as_flag(keep, "keep_start")
 
     def attach(self, engine: Engine) -> None:
         """Registers for the first epoch of ``engine``, the trainer; attach it before ``EpochSeeder``."""
@@ -75,9 +82,18 @@ class FirstValidation:
 
     def __call__(self, engine: Engine) -> None:
         if engine.state.epoch == 1:
-            self.validator.run(1)
+            before = self.validator.state.best_metric
+            with nullcontext() if self.keep or self.best is None else self.best.suspended():
+                self.validator.run(1)
             name = self.validator.state.key_metric_name
+            if name not in self.validator.state.metrics:
+                raise ValueError(
+                    "there is no validation case to measure training by; give more cases, or set a larger share aside. "
+                    "(To an annotation server, submit at least three labels.)"
+                )
             self.validator.state.best_metric_epoch = 0
+            if not self.keep:
+                self.validator.state.best_metric = before
             first = float(self.validator.state.metrics[name])
             setattr(engine.state, FIRST_METRIC, first)
             logger.info("Before training: %s %.4f.", name, first)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +62,20 @@ class BestCheckpoint(CheckpointSaver):
     def __init__(self, save_dir: str, save_dict: dict[str, Any], key_metric_filename: str = "model.pt") -> None:
         super().__init__(save_dir, save_dict, save_key_metric=True, key_metric_filename=key_metric_filename)
         self._key_metric_checkpoint.save_handler._atomic = True  # type: ignore[union-attr]
+        self._suspended = False
+
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """Within it, a validation neither writes a checkpoint nor counts for the best one."""
+        self._suspended = True
+        try:
+            yield
+        finally:
+            self._suspended = False
 
     def metrics_completed(self, engine: Engine) -> None:
+        if self._suspended:
+            return
         super().metrics_completed(engine)
         path = Path(self.save_dir) / self._key_metric_checkpoint.save_handler.filename  # type: ignore[union-attr]
         if process_rank() == 0 and path.is_file():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections import Counter
@@ -14,12 +13,13 @@ from typing import Any, NamedTuple
 import torch
 from ignite.engine import Engine, Events
 from monai.data import MetaTensor, decollate_batch
-from monai.utils import ImageMetaKey, string_list_all_gather
+from monai.utils import ImageMetaKey
 
 from banet_monai.metrics.boundary import DILATION_RATIO
 from banet_monai.metrics.distances import TOLERANCE
 from banet_monai.metrics.masks import grid_spacing
 from banet_monai.metrics.table import METRICS, RESAMPLES, CaseRow, CaseTable, format_summary
+from banet_monai.processes import gather, process_count, process_rank
 
 __all__ = ["CaseTableHandler", "case_names"]
 
@@ -128,7 +128,7 @@ class CaseTableHandler:
         self.table.rows, failed = self._gather()
         if failed and not self.table.rows:
             logger.error("All %d cases failed: there is no table.", failed)
-            if _rank() == 0:
+            if process_rank() == 0:
                 for name in (self.filename, self.summary_filename):  # those of an earlier run would pass for ours
                     (self.output_dir / name).unlink(missing_ok=True)
             return
@@ -138,7 +138,7 @@ class CaseTableHandler:
             if overall["metrics"][name] is not None:
                 engine.state.metrics[f"{self.metric_prefix}{name}"] = overall["metrics"][name]["mean"]
         engine.state.metrics[f"{self.metric_prefix}misses"] = overall["misses"]
-        if _rank() == 0:
+        if process_rank() == 0:
             csv_path = self.output_dir / self.filename
             self.table.write(csv_path, self.output_dir / self.summary_filename, summary)
             left_out = f", {failed} failed and left out" if failed else ""
@@ -149,10 +149,10 @@ class CaseTableHandler:
         n_classes = len(self.table.class_names)
         rows = [asdict(row) for row in self.table.rows]
         cases = [[*source, rows[i * n_classes : (i + 1) * n_classes]] for i, source in enumerate(self._sources)]
-        parts = [json.loads(text) for text in string_list_all_gather([json.dumps([cases, self._failed])])]
+        parts = gather([cases, self._failed])
         gathered = [(_Source(given, path), rows) for cases, _ in parts for given, path, rows in cases]
         failed = [name for _, names in parts for name in names]
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
+        if process_count() > 1:
             known = {source: rows for source, rows in reversed(gathered) if any(source)}
             gathered = [*known.items(), *(item for item in gathered if not any(item[0]))]
             failed = sorted(set(failed))
@@ -208,8 +208,3 @@ def _stem(source: str) -> str:
         if suffix and not suffix[1:].isdigit() and name.lower().endswith(suffix.lower()):
             return name[: -len(suffix)]
     return name
-
-
-def _rank() -> int:
-    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-    return torch.distributed.get_rank() if distributed else 0

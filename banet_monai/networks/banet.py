@@ -170,12 +170,28 @@ class BANet(nn.Module):
         stages, masks, edges, context = self._encode(x)
         if self.use_cff:
             stages = self.cross(stages)
-        logits = resize_linear(self.head(self.dropout(self.decoder(stages, context))), list(x.shape[2:]))
+        logits = self.decode(stages, context, list(x.shape[2:]))
         if torch.jit.is_scripting() or not self.training:  # type: ignore[attr-defined]
             return logits
 
         stage_masks, stage_edges = self._stage_logits(masks, edges, list(x.shape[2:]))
         return {"mask": logits, "stage_masks": stage_masks, "stage_edges": stage_edges}  # type: ignore[return-value]
+
+    def encode(self, x: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """Everything that lies before the first dropout: the four stages' fused features and the context."""
+        if not torch.jit.is_scripting():  # type: ignore[attr-defined]
+            self._check_input(x)
+        stages, _, _, context = self._encode(x)
+        return self.cross(stages) if self.use_cff else stages, context
+
+    def decode(self, stages: list[torch.Tensor], context: torch.Tensor, size: list[int]) -> torch.Tensor:
+        """Logits of the spatial ``size`` from what :meth:`encode` gives; the only part with dropout.
+
+        Many samples of MC dropout so need one pass of the encoder. In evaluation
+        ``decode(*encode(x), list(x.shape[2:]))`` is ``forward(x)``.
+        """
+        x = self.decoder(stages, self.dropout(context))
+        return resize_linear(self.head(self.dropout(x)), size)
 
     def _encode(
         self, x: torch.Tensor
@@ -194,7 +210,7 @@ class BANet(nn.Module):
                 edges.append(edge)
             else:
                 stages[index] = task(stages[index])
-        return stages, masks, edges, self.dropout(self.context(features[-1]))
+        return stages, masks, edges, self.context(features[-1])
 
     @torch.jit.unused
     def _stage_logits(

@@ -19,7 +19,7 @@ from urllib.error import URLError
 import torch
 from torch import nn
 
-__all__ = ["IMAGENET_URLS", "initialize_weights", "load_encoder_weights", "load_weights"]
+__all__ = ["IMAGENET_URLS", "initialize_weights", "load_encoder_weights", "load_weights", "read_state"]
 
 IMAGENET_URLS = {
     name: f"https://download.pytorch.org/models/{file}.pth"
@@ -83,7 +83,9 @@ def load_encoder_weights(network: nn.Module, source: str | Path) -> str:
         raise ValueError(
             f"{name} is no encoder of build_encoder() and holds none; known are {', '.join(IMAGENET_URLS)}."
         )
-    state, origin = (_download(name), IMAGENET_URLS[name]) if source == "imagenet" else (_read(source), str(source))
+    state, origin = (
+        (_download(name), IMAGENET_URLS[name]) if source == "imagenet" else (read_state(source), str(source))
+    )
 
     unused = next(prefixes for family, prefixes in _CLASSIFIER.items() if name.startswith(family))
     kept = {key: value for key, value in state.items() if not key.startswith(unused)}
@@ -115,7 +117,7 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
         ValueError: when the file is damaged, could run code, or belongs to another architecture; then nothing is
             loaded.
     """
-    state = _read(path)
+    state = read_state(path)
     _require_fit(
         state, network.state_dict(), origin=str(path), what=type(network).__name__, hint=_describe_network(state)
     )
@@ -153,7 +155,7 @@ def initialize_weights(
         return load_encoder_weights(network, local or "imagenet")
     if init == "shipped" and shipped is None:
         raise ValueError("init='shipped' needs the path of the shipped file; or use init='imagenet', 'none' or a path.")
-    if init not in ("none", "shipped") and _is_encoder_state(_read(init)):
+    if init not in ("none", "shipped") and _is_encoder_state(read_state(init)):
         return load_encoder_weights(network, init)
 
     if init == "none":
@@ -166,8 +168,13 @@ def initialize_weights(
     return line
 
 
-def _read(path: str | Path) -> State:
-    """State dictionary of a file; only tensors are unpickled."""
+def read_state(path: str | Path) -> State:
+    """State dictionary of a file, flat or below the key ``"model"``; only tensors are unpickled.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when the file is damaged, could run code, or holds anything but names and tensors.
+    """
     file = Path(path)
     if not file.is_file():
         raise FileNotFoundError(

@@ -20,6 +20,7 @@ import torch
 import banet_monai
 from banet_monai.files import MANIFEST, NOTICE, write_beside
 from banet_monai.flags import as_flag
+from banet_monai.processes import gather, process_count, process_rank
 
 if TYPE_CHECKING:
     from banet_monai.data.inputs import Inputs
@@ -54,7 +55,8 @@ class RunReport:
 
     Args:
         output_dir: folder of the results; ``manifest.json`` goes there.
-        inputs: what :func:`banet_monai.data.find_inputs` found: cases with their files, and what was skipped.
+        inputs: what :func:`banet_monai.data.find_inputs` found: cases with their files, and what was skipped; or give
+            it to :meth:`begin`.
         input_root: folder that ``records`` are named by. Empty: by their file names.
         records: cases in place of ``inputs``: mappings with ``"name"`` (relative path without suffix, unique) and
             ``"image"`` (a path, or the paths of a series).
@@ -84,7 +86,8 @@ class RunReport:
         self.input_root = str(input_root)
         self.weights = str(weights)
         self.device = str(device)
-        self.secret_names = _file_names(inputs) if inputs is not None and as_flag(no_paths, "no_paths") else {}
+        self.no_paths = as_flag(no_paths, "no_paths")
+        self.secret_names: dict[str, str] = {}
         self.skipped = [(str(path), self._without_paths(reason)) for path, reason in skipped]
         self.started = _now()
         self.last_end = time.perf_counter()
@@ -93,12 +96,22 @@ class RunReport:
         self.failures: dict[str, str] = {}
         self.warnings: dict[str, list[str]] = {}
         self.seconds: dict[str, float] = {}
+        self.facts: dict[str, dict[str, Any]] = {}
         if inputs is not None:
-            self.skipped += [(path, self._without_paths(reason)) for path, reason in inputs.skipped]
-            for case in inputs.cases:
-                self._expect(case.name, list(case.paths))
+            self.begin(inputs)
         for record in records:
             self.expect(record)
+
+    def begin(self, inputs: Inputs) -> None:
+        """Announce what was found. A configuration does so when it runs: MONAI Label builds its report without running.
+
+        Args:
+            inputs: cases with their files, and what was skipped.
+        """
+        self.secret_names = _file_names(inputs) if self.no_paths else {}
+        self.skipped += [(path, self._without_paths(reason)) for path, reason in inputs.skipped]
+        for case in inputs.cases:
+            self._expect(case.name, list(case.paths))
 
     def expect(self, record: Mapping[str, Any]) -> None:
         """Announce a case; one that is never reported as done or failed counts as failed."""
@@ -122,6 +135,15 @@ class RunReport:
         self.results[name] = [Path(os.path.relpath(result, self.output_dir)).as_posix() for result in results]
         self._clock(name)
 
+    def also(self, name: str, *results: str | Path) -> None:
+        """Record more files of a case that is done; of others nothing."""
+        if name in self.results:
+            self.results[name] += [Path(os.path.relpath(result, self.output_dir)).as_posix() for result in results]
+
+    def noted(self, name: str, facts: Mapping[str, Any]) -> None:
+        """Record numbers about a case, JSON values by name, which stand in its entry if it has a result."""
+        self.facts.setdefault(name, {}).update(facts)
+
     def failed(self, name: str, reason: str) -> None:
         """Record a case without a result, and why."""
         self.files.setdefault(name, [name])
@@ -144,10 +166,15 @@ class RunReport:
     def finish(self) -> None:
         """Write the manifest, log the counts, and raise if any case failed.
 
+        Under several processes all of them call it: each tells the others its cases; rank 0 alone writes and raises.
+
         Raises:
             RuntimeError: when the manifest cannot be written.
             CasesFailedError: naming failed cases, so that the process ends with an exit code that is not 0.
         """
+        self._gather()
+        if process_rank() > 0:
+            return
         for name in self.files:
             if name not in self.results and name not in self.failures:
                 self.failures[name] = "it was not processed: the run ended before its turn"
@@ -165,6 +192,18 @@ class RunReport:
                 f"{len(self.failures)} of {total} cases failed: {'; '.join(named[:NAMED_AT_MOST])}{more}"
             )
 
+    def _gather(self) -> None:
+        """Take over what the other processes know of their cases."""
+        own = [self.results, self.failures, self.warnings, self.seconds, self.facts]
+        for results, failures, warnings, seconds, facts in gather(own):
+            self.results |= results
+            self.facts |= facts
+            self.failures |= failures
+            self.warnings |= warnings
+            self.seconds |= seconds
+        for name in (*self.results, *self.failures):
+            self.files.setdefault(name, [name])
+
     def _has_older_result(self, name: str) -> bool:
         return any(os.path.lexists(f"{self.output_dir / name}{end}") for end in RESULT_ENDS)
 
@@ -180,6 +219,7 @@ class RunReport:
                 "python": platform.python_version(),
             },
             "device": self.device,
+            **({"processes": process_count()} if process_count() > 1 else {}),
             "weights": self._weights(),
             "counts": self.counts,
             "files": sorted(self._entries(), key=lambda entry: entry["path"]),
@@ -209,7 +249,7 @@ class RunReport:
             fate = {"fate": "failed", "reason": self.failures[name]}
         else:
             first, *more = self.results[name]
-            fate = {"fate": "result", "result": first, **({"also": more} if more else {})}
+            fate = {"fate": "result", "result": first, **({"also": more} if more else {}), **self.facts.get(name, {})}
         if name in self.warnings:
             fate["warnings"] = self.warnings[name]
         if name in self.seconds:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from skimage.measure import find_contours
 
-__all__ = ["PALETTE", "contact_sheet", "draw_outline", "overlay_picture", "overlay_volume", "to_grey_levels"]
+__all__ = ["PALETTE", "as_hung", "contact_sheet", "draw_outline", "overlay_picture", "overlay_volume", "to_grey_levels"]
 
 # RGB per label id, from 1 on: told apart on skin, mucosa and grey images, and by colour-blind eyes (Okabe and Ito 2008)
 PALETTE = (
@@ -138,8 +138,8 @@ def overlay_volume(
     Returns:
         ``(rows, columns, 3)`` uint8.
     """
-    volume, spacing = _as_hung(np.asarray(image), affine)
-    labels, _ = _as_hung(np.asarray(mask), affine)
+    volume, spacing = as_hung(np.asarray(image), affine)
+    labels, _ = as_hung(np.asarray(mask), affine)
     axis = max(range(3), key=lambda index: (round(spacing[index], 2), index))
     volume, labels = np.moveaxis(volume, axis + 1, -1), np.moveaxis(labels, axis + 1, -1)[0]
     shown = to_grey_levels(volume, bounds=bounds)  # (rows, columns, D, 3)
@@ -153,7 +153,7 @@ def overlay_volume(
     return contact_sheet(pictures, columns=len(pictures), cell=max(max(picture.shape[:2]) for picture in pictures))
 
 
-def _as_hung(values: NDArray[Any], affine: NDArray[Any]) -> tuple[NDArray[Any], list[float]]:
+def as_hung(values: NDArray[Any], affine: NDArray[Any]) -> tuple[NDArray[Any], list[float]]:
     """Channel-first values turned so that axes run to left, posterior and inferior, and the spacing of these axes."""
     stored = nibabel.orientations.io_orientation(affine)  # type: ignore[no-untyped-call]
     wanted = nibabel.orientations.axcodes2ornt(("L", "P", "I"))  # type: ignore[no-untyped-call]

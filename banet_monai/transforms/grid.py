@@ -193,6 +193,8 @@ class ToWorkingGridd(MapTransform, InvertibleTransform):
         for key in self.key_iterator(d):
             image = d[key] if isinstance(d[key], MetaTensor) else MetaTensor(d[key])
             plan = plan or self.plan(image)
+            if key in self.label_keys:
+                image = _as_plane_of(image, plan.original_shape)
             if tuple(image.shape[1:]) != plan.original_shape:
                 raise ValueError(
                     f"'{_file_name(image)}' ({key}) is {tuple(image.shape[1:])}, but {self.keys[0]} is "
@@ -261,6 +263,14 @@ class ToWorkingGridd(MapTransform, InvertibleTransform):
         result.affine = torch.from_numpy(plan.working_affine(original))
         self.push_transform(result, extra_info=record, orig_size=plan.original_shape)  # type: ignore[no-untyped-call]
         return result
+
+
+def _as_plane_of(mask: MetaTensor, shape: tuple[int, ...]) -> MetaTensor:
+    """A mask with the last axis of one that its image has, or without it: annotation tools write planes either way."""
+    size = tuple(mask.shape[1:])
+    if size == (*shape, 1):
+        return mask[..., 0]  # type: ignore[return-value]
+    return mask[..., None] if (*size, 1) == shape else mask  # type: ignore[return-value]
 
 
 class RestoreGridd(MapTransform):

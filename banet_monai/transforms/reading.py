@@ -13,10 +13,11 @@ from typing import Any
 
 import nibabel
 import numpy as np
+import torch
 from monai.config import DtypeLike, KeysCollection, PathLike
 from monai.data import ImageReader, MetaTensor
 from monai.transforms import LoadImage, LoadImaged, MapTransform
-from monai.utils import PostFix, SpaceKeys, ensure_tuple
+from monai.utils import MetaKeys, PostFix, SpaceKeys, ensure_tuple
 from numpy.typing import NDArray
 
 from banet_monai.dicom import SeriesReader
@@ -188,10 +189,11 @@ class LoadCased(LoadImaged):
 
     The kind follows from the record: a list of files or a folder is a DICOM series; else the suffix decides, and the
     first bytes where the suffix says nothing. No second reader is tried when the first one fails. It is a
-    ``LoadImaged``, because MONAI Label looks for that type.
+    ``LoadImaged``, because MONAI Label looks for that type. An image that is in memory already, as MONAI Deploy hands
+    it over, is made channel-first float32 by what its meta data say.
 
     Args:
-        keys: keys of paths; each becomes a ``MetaTensor`` ``(C, *spatial)``.
+        keys: keys of paths, or of images in memory; each becomes a ``MetaTensor`` ``(C, *spatial)``.
         in_channels: channels of the network, to refuse a 4D NIfTI whose last axis is something else. None: any.
         irregular: what to do with DICOM slices that form no regular volume, as :class:`SeriesReader` takes it.
         window: VOI window of DICOM images, None, ``"voi"`` or (centre, width), as :class:`SeriesReader` takes it.
@@ -200,12 +202,14 @@ class LoadCased(LoadImaged):
         allow_missing_keys: pass over keys that a record lacks.
 
     Meta:
-        ``filename_or_obj`` (the first file), ``kind`` (``"picture"``, ``"nifti"`` or ``"dicom"``), ``bits``,
-        ``value_range``, ``spacing_unit``, ``affine`` and what the reader adds.
+        ``filename_or_obj`` (the first file), ``kind`` (``"picture"``, ``"nifti"``, ``"dicom"`` or ``"memory"``),
+        ``bits``, ``value_range``, ``spacing_unit``, ``affine`` and what the reader adds. An image in memory keeps its
+        own, with ``value_range`` (0, 255) where it lacks one and holds 8-bit values.
 
     Raises:
         FileNotFoundError: when the file is missing.
-        ValueError: naming the file, when it cannot be read as what it is or its kind is unknown.
+        ValueError: naming the file, when it cannot be read as what it is or its kind is unknown; for an image in memory
+            whose meta data do not say where its channels are.
     """
 
     def __init__(
@@ -234,6 +238,9 @@ class LoadCased(LoadImaged):
     def __call__(self, data: Any, reader: ImageReader | None = None) -> dict[Any, Any]:
         d = dict(data)
         for key, meta_key, postfix in self.key_iterator(d, self.meta_keys, self.meta_key_postfix):
+            if isinstance(d[key], torch.Tensor | np.ndarray):
+                d[key] = _from_memory(d[key])
+                continue
             loaded = self._loader.load(d[key], reader, is_label=key in self.label_keys)
             if isinstance(loaded, tuple):
                 d[key], d[meta_key or f"{key}_{postfix}"] = loaded
@@ -264,6 +271,31 @@ def kind_of_file(path: Path) -> str:
     if head.startswith(PICTURE_MAGIC):
         return "picture"
     raise ValueError(f"'{path.name}' is of no known kind; PNG, JPEG, TIFF, BMP, NIfTI (.nii, .nii.gz) and DICOM work.")
+
+
+def _from_memory(image: torch.Tensor | NDArray[Any]) -> MetaTensor:
+    """An image with ``original_channel_dim`` in its meta data (an axis, ``"no_channel"`` or nan), channel first.
+
+    Four axes are three in space and a channel, whatever the meta data say (MONAI Deploy says ``"no_channel"`` of colour
+    DICOM); it is the last one then.
+    """
+    meta = dict(image.meta) if isinstance(image, MetaTensor) else {}
+    values = image.as_tensor() if isinstance(image, MetaTensor) else torch.as_tensor(image)
+    channel = meta.get(MetaKeys.ORIGINAL_CHANNEL_DIM)
+    if channel is None or not 2 <= values.ndim <= 4:
+        raise ValueError(
+            f"an image in memory of shape {tuple(values.shape)} says {channel!r} of its channels; needed is a "
+            "MetaTensor of 2 to 4 axes whose 'original_channel_dim' is the axis of its channels or 'no_channel'."
+        )
+    if channel == "no_channel" or channel != channel:  # nan, as MONAI's readers have it
+        values = values.movedim(-1, 0) if values.ndim == 4 else values[None]
+    else:
+        values = values.movedim(int(channel), 0)
+    if values.dtype == torch.uint8:
+        meta.setdefault("value_range", (0.0, 255.0))
+    meta.setdefault("value_range", UNKNOWN_RANGE)
+    meta |= {"kind": "memory", MetaKeys.ORIGINAL_CHANNEL_DIM: 0}
+    return MetaTensor(values.float().contiguous(), affine=meta.pop("affine", None), meta=meta)
 
 
 def _single_channel_mask(array: NDArray[Any]) -> NDArray[Any]:

@@ -20,7 +20,7 @@ from banet_monai.choices import SEG_KINDS
 from banet_monai.data.failures import explanation
 from banet_monai.dicom.segments import segments_of
 from banet_monai.files import write_beside
-from banet_monai.flags import as_flag
+from banet_monai.flags import as_flag, as_number
 from banet_monai.report.overlays import overlay_picture, overlay_volume
 from banet_monai.transforms.formats import ResultWriter, case_warnings, fitting_format, output_formats
 from banet_monai.transforms.grid import RestoreGridd
@@ -37,6 +37,8 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 MODES = ("binary", "multiclass", "multilabel")
+# what MONAI Label's writer can write without loss, by the kind of the image; the first where it has another suffix
+LABEL_SUFFIXES = {"picture": (".png", ".tif", ".tiff", ".bmp"), "nifti": (".nii.gz", ".nii")}
 
 
 class CaseReport(Protocol):
@@ -81,7 +83,7 @@ class DiscretizeLabelsd(MapTransform):
         super().__init__(keys, allow_missing_keys)
         if mode not in MODES:
             raise ValueError(f"mode must be one of {MODES}, got '{mode}'.")
-        self.threshold = threshold
+        self.threshold = as_number(threshold, "threshold")
         self.mode = mode
         self.probability_key = probability_key
 
@@ -114,19 +116,48 @@ class DiscretizeLabelsd(MapTransform):
 
 
 class DropChannel2Dd(MapTransform):
-    """``(1, W, H)`` to ``(W, H)``: MONAI Label writes 2D results without a channel. Volumes stay.
+    """Shape results for MONAI Label's writer, which takes pictures without a channel and keeps the place of volumes.
+
+    ================================  ===============================================
+    ``(1, W, H)`` of a picture        ``(W, H)``
+    ``(1, W, H)`` of NIfTI, DICOM     ``(1, W, H, 1)``: a plane has its place in space
+    ``(1, X, Y, Z)``                  stays
+    ================================  ===============================================
+
+    It also names the kind of file where a request of MONAI Label leaves it open and that of the image cannot hold label
+    ids: PNG for a JPEG (which loses them), NIfTI for DICOM.
 
     Args:
         keys: keys of label ids.
+        image_key: key of the image.
         allow_missing_keys: pass over keys that a record lacks.
     """
+
+    def __init__(
+        self, keys: KeysCollection = "pred", *, image_key: str = "image", allow_missing_keys: bool = False
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.image_key = image_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
         for key in self.key_iterator(d):
-            if d[key].ndim == 3 and d[key].shape[0] == 1:
-                d[key] = d[key][0]
+            result = d[key]
+            kind = result.meta.get("kind", "picture") if isinstance(result, MetaTensor) else "picture"
+            if result.ndim == 3 and result.shape[0] == 1:
+                d[key] = result[0] if kind == "picture" else result[..., None]
+                image = d.get(self.image_key)
+                if kind != "picture" and isinstance(image, MetaTensor):  # where the writer looks for the size
+                    image.meta["spatial_shape"] = np.asarray(d[key].shape[1:])
+            if "image_path" in d and not d.get("result_extension"):  # a request of MONAI Label
+                d["result_extension"] = _label_suffix(str(d["image_path"]), kind)
         return d
+
+
+def _label_suffix(path: str, kind: str) -> str:
+    """The suffix of the image where files of its kind hold label ids, else that of one which does."""
+    suffixes = LABEL_SUFFIXES.get(kind, LABEL_SUFFIXES["nifti"])
+    return next((suffix for suffix in suffixes if path.lower().endswith(suffix)), suffixes[0])
 
 
 class SaveResultd(SaveImaged):
@@ -136,6 +167,7 @@ class SaveResultd(SaveImaged):
     are written beside and then renamed, so that no half file carries a result's name. A record with a non-empty entry
     ``"failure"`` writes nothing and is reported as failed; so is one that cannot be written (disk full, folder without
     permission), and the batch goes on. It is a ``SaveImaged``, because MONAI Label takes that type out of the chain.
+    The result of an image that came in memory and has no ``name`` is left to whoever handed it over (MONAI Deploy).
 
     Args:
         keys: key of label ids ``(1, *spatial)`` on the image's own grid.
@@ -197,6 +229,8 @@ class SaveResultd(SaveImaged):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
         for key in self.key_iterator(d):
+            if _is_without_file(d, key):
+                continue
             name = self._name(d, key)
             if failure := str(d.get("failure") or ""):
                 self._failed(name, failure, None)
@@ -247,6 +281,11 @@ class SaveResultd(SaveImaged):
             shown = result_overlay(data[self.image_key], pred)
             paths.append(write_beside(self.output_dir / f"{name}_overlay.png", Image.fromarray(shown).save))
         return paths
+
+
+def _is_without_file(data: Mapping[Hashable, Any], key: Hashable) -> bool:
+    meta = data[key].meta if isinstance(data[key], MetaTensor) else {}
+    return meta.get("kind") == "memory" and not data.get("name")
 
 
 def result_overlay(image: MetaTensor, labels: MetaTensor) -> NDArray[np.uint8]:

@@ -121,7 +121,17 @@ def test_every_target_can_be_imported(path):
 
 
 @pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("names", [("train",), ("train", "multi_gpu_train"), ("inference",), ("inference", "evaluate")])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train",),
+        ("train", "multi_gpu_train"),
+        ("inference",),
+        ("inference", "multi_gpu_evaluate"),
+        ("inference", "evaluate"),
+        ("inference", "evaluate", "multi_gpu_evaluate"),
+    ],
+)
 def test_every_reference_leads_somewhere(task, names):
     config = merged(task, *names)
     parser = ConfigParser(config)
@@ -142,8 +152,9 @@ def test_training_handlers_are_a_literal_list_of_objects():
         assert all(isinstance(handler, dict) and "_target_" in handler for handler in handlers)
 
 
-def test_several_processes_change_no_handler():
-    overlay = json.loads((CONFIGS / "multi_gpu_train.json").read_text())
+@pytest.mark.parametrize("name", ["multi_gpu_train", "multi_gpu_evaluate"])
+def test_several_processes_change_no_handler(name):
+    overlay = json.loads((CONFIGS / f"{name}.json").read_text())
     assert not [key for key in overlay if "handlers" in key]
 
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.accuracy import tables
+
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs" / "results"
 NAMES = ("ja", "dice", "sensitivity", "specificity", "accuracy", "boundary_iou", "hd95", "assd", "nsd")
@@ -47,3 +49,7 @@ def test_the_metadata_state_the_measured_figures():
     stated = json.loads((ROOT / "bundle" / "configs" / "metadata.json").read_text())["eval_metrics"]
     measured = overall("skin_lesion_validation")["metrics"]
     assert stated == {f"validation_{name}": round(measured[name]["mean"], 4) for name in ("ja", "dice", "boundary_iou")}
+
+
+def test_the_tables_of_the_comparison_are_those_of_the_result_files(capsys):
+    assert tables.main(["--check", str(ROOT / "docs" / "validation.md")]) == 0, capsys.readouterr().out

@@ -20,7 +20,7 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parents[2]
-SCHEMA = Path(__file__).with_name("data") / "meta_schema_20240725.json"
+SCHEMA = ROOT / "tools" / "zoo" / "meta_schema_20240725.json"
 METADATA = ROOT / "bundle" / "configs" / "metadata.json"
 NAMED_VERSIONS = {"torch": "pytorch_version", "monai": "monai_version", "numpy": "numpy_version"}
 

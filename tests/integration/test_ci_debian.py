@@ -47,7 +47,7 @@ def machine(tmp_path):
 
 ROOT, USER = {"id": "echo 0"}, {"id": "echo 1000"}
 APT = {"apt-get": 'echo "apt-get $DEBIAN_FRONTEND $*"'}
-THERE = {"dciodvfy": ":", "Orthanc": ":"}
+THERE = {"dciodvfy": ":", "Orthanc": ":", "chromium": ":"}
 
 
 def test_nothing_is_installed_where_everything_is_there(machine):
@@ -58,7 +58,7 @@ def test_nothing_is_installed_where_everything_is_there(machine):
 
 def test_only_what_is_missing_is_installed_without_questions_and_without_starting_a_service(machine, tmp_path):
     asks_policy = {"apt-get": f'echo "apt-get $DEBIAN_FRONTEND $*"; "{tmp_path}/policy-rc.d" || echo "policy says $?"'}
-    code, output, errors = machine({"dciodvfy": ":"} | asks_policy | ROOT)
+    code, output, errors = machine({"dciodvfy": ":", "google-chrome": ":"} | asks_policy | ROOT)
     assert (code, errors) == (0, "")
     assert "apt-get noninteractive -q -y" in output
     assert "install --no-install-recommends orthanc orthanc-dicomweb\n" in output
@@ -84,7 +84,7 @@ def test_sudo_without_a_password_is_used_where_it_is_there(machine):
 def test_where_it_cannot_install_it_says_what_will_fail_and_ends_well(machine, tmp_path, stubs, reason):
     code, _, errors = machine(stubs)
     assert code == 0
-    assert "CANNOT INSTALL dicom3tools orthanc orthanc-dicomweb" in errors
+    assert "CANNOT INSTALL dicom3tools orthanc orthanc-dicomweb chromium" in errors
     assert reason in errors
-    assert "test_dicom_judges.py and test_pacs.py" in errors
+    assert "test_dicom_judges.py, test_pacs.py and test_report_browser.py" in errors
     assert not (tmp_path / "policy-rc.d").exists()

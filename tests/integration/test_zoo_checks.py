@@ -1,66 +1,90 @@
-"""The model zoo's own checks of a bundle, with the commands that its build server uses, offline."""
+"""The model zoo's own checks of a built bundle, offline, and what they find in a broken one."""
 
 from __future__ import annotations
 
-import shutil
-import subprocess
+import re
 import sys
 
 import pytest
+import torch
 
-from tests.bundle_runs import ROOT, command, make_clone, run
+from tests.archives import ROOT, copy_bundle, put, run_in
+from tests.bundle_runs import random_network
+from tools.build_bundle import build
+from tools.zoo.file_checks import FILE_CHECKS
+from tools.zoo_check import CHECKS, check
 
 pytestmark = pytest.mark.slow
 
-META = "bundle/configs/metadata.json"
-CONFIG = "bundle/configs/inference.json"
-
-# In a process of its own, because TorchScript is deprecated and this project's tests treat warnings as errors.
-COMPARE = """
-import sys
-import torch
-from tests.bundle_runs import random_network
-
-eager = random_network()
-eager.load_state_dict(torch.load(sys.argv[1], weights_only=True))
-scripted = torch.jit.load(sys.argv[2])
-for size in ((1, 3, 64, 64), (2, 3, 96, 65)):
-    image = torch.rand(size, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        torch.testing.assert_close(scripted(image), eager(image), rtol=1e-4, atol=1e-4)
-print("equal")
-"""
-
 
 @pytest.fixture(scope="module")
-def clone(tmp_path_factory):
-    return make_clone(tmp_path_factory.mktemp("clone"))
+def built(tmp_path_factory):
+    return build("skin_lesion", tmp_path_factory.mktemp("dist"))
 
 
-def test_metadata_is_verified(clone, tmp_path):
-    schema = shutil.copy(ROOT / "tests" / "bundle" / "data" / "meta_schema_20240725.json", tmp_path)
-    output = run(clone, "monai.bundle", "verify_metadata", meta_file=META, filepath=schema)
-    assert "metadata is verified with no error" in output
+@pytest.fixture
+def bundle(built, tmp_path):
+    """A copy that a test may break."""
+    return copy_bundle(built, tmp_path)
 
 
-def test_input_and_output_of_the_network_are_verified(clone):
-    words = ("monai.bundle", "verify_net_in_out", "network_def")
-    output = run(clone, *words, meta_file=META, config_file=CONFIG)
-    assert "data shape of network is verified with no error" in output
+def failures(bundle, *names) -> dict[str, str]:
+    return {name: "\n".join(problems) for name, problems in check(bundle, names) if problems}
 
 
-def test_exported_network_computes_what_the_network_computes(clone, tmp_path):
-    words, exported = ("monai.bundle", "ckpt_export", "network_def"), tmp_path / "model.ts"
-    weights = clone / "bundle" / "models" / "model.pt"
-    run(clone, *words, filepath=exported, ckpt_file=weights, meta_file=META, config_file=CONFIG)
-    _, environment = command(clone, ())
-    done = subprocess.run(
-        [sys.executable, "-c", COMPARE, str(weights), str(exported)],
-        cwd=clone,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert done.stdout.strip().endswith("equal"), done.stderr[-3000:]
+def replace(bundle, path, old, new) -> None:
+    text = (bundle / path).read_text(encoding="utf-8")
+    assert old in text
+    put(bundle / path, text.replace(old, new))
+
+
+def test_one_command_makes_every_check_of_the_zoo(built, tmp_path):
+    before = {path: path.stat().st_mtime_ns for path in built.rglob("*")}
+    output = run_in(tmp_path, sys.executable, str(ROOT / "tools" / "zoo_check.py"), str(built))
+    lines = [line.split() for line in output.splitlines()]
+    assert [words for words in lines if words[0] in ("ok", "FAILS")] == [["ok", name] for name in CHECKS]
+    assert output.splitlines()[-1] == "All checks passed."
+    assert {path: path.stat().st_mtime_ns for path in built.rglob("*")} == before
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_of_another_network_are_named_and_no_export_of_them_passes(bundle):
+    put(bundle / "models" / "model.pt", b"")
+    torch.save(random_network(width=32).state_dict(), bundle / "models" / "model.pt")
+    found = failures(bundle, "weights", "ckpt_export")
+    assert set(found) == {"weights", "ckpt_export"}
+    shape = r"model\.pt does not fit BANet, nothing was loaded: \d+ of another shape \(\S+\.weight \("
+    assert re.search(shape, found["weights"])
+    assert "size mismatch for " in found["ckpt_export"]
+
+
+def test_every_check_names_its_own_fault(bundle):
+    put(bundle / "models" / "model.pt", b"")
+    torch.save({"model": random_network().state_dict()}, bundle / "models" / "model.pt")
+    replace(bundle, "configs/metadata.json", '"num_channels": 1,', '"num_channels": 2,')
+    replace(bundle, "configs/inference.json", '"evaluator": {', '"validator": {')
+    put(bundle / "configs" / "train.json", '{"seed": 0,}')
+    found = failures(bundle, "package", "weights", "net_in_out", "properties_train", "properties_inference")
+    assert set(found) == {"weights", "net_in_out", "properties_train", "properties_inference"}
+    assert "models/model.pt is no flat state dictionary" in found["weights"]
+    assert "channel number" in found["net_in_out"]
+    assert "JSONDecodeError" in found["properties_train"]
+    assert "evaluator" in found["properties_inference"]
+
+
+def test_missing_package_and_missing_metadata_are_named(bundle):
+    for path in sorted((bundle / "banet_monai").rglob("*.py")):
+        path.unlink()
+    replace(bundle, "configs/metadata.json", '"authors": "banet-monai contributors",', "")
+    found = failures(bundle, "package", "metadata")
+    assert "has no package banet_monai of its own" in found["package"]
+    assert "'authors' is a required property" in found["metadata"]
+
+
+def test_unit_tests_for_the_zoo_find_a_configuration_that_does_not_run(bundle):
+    replace(bundle, "configs/inference.json", '"_target_": "SupervisedEvaluator"', '"_target_": "NoSuchEvaluator"')
+    assert "NoSuchEvaluator" in failures(bundle, "unit_tests")["unit_tests"]
+
+
+def test_every_check_of_files_holds_for_the_built_bundle(built):
+    assert failures(built, *FILE_CHECKS) == {}

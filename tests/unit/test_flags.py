@@ -1,6 +1,6 @@
 import pytest
 
-from banet_monai.flags import as_flag
+from banet_monai.flags import as_flag, as_number
 
 
 @pytest.mark.parametrize(
@@ -14,3 +14,14 @@ def test_booleans_and_their_names_are_taken(value, expected):
 def test_anything_else_is_refused(value):
     with pytest.raises(ValueError, match=r"overlay must be true or false, got"):
         as_flag(value, "overlay")
+
+
+@pytest.mark.parametrize(("value", "expected"), [(0.25, 0.25), (2, 2), ("0.25", 0.25), ("2", 2.0)])
+def test_numbers_are_taken_as_text_too(value, expected):
+    assert as_number(value, "overlap") == expected
+
+
+@pytest.mark.parametrize("value", ["much", "", None, [0.5]])
+def test_what_is_no_number_is_refused(value):
+    with pytest.raises(ValueError, match=r"overlap must be a number, got"):
+        as_number(value, "overlap")

@@ -5,10 +5,13 @@ import numpy as np
 import pytest
 import torch
 from ignite.engine import Engine, Events
+from ignite.metrics import Metric
 from monai.data import Dataset
+from monai.engines import Evaluator
 from monai.transforms import RandFlip
 
 from banet_monai.handlers import (
+    BestCheckpoint,
     EarlyStop,
     EpochSeeder,
     EventWriter,
@@ -120,6 +123,50 @@ def test_a_new_run_is_validated_once_before_its_first_step():
     assert validator.state.best_metric_epoch == 0
 
 
+def trained_for_an_epoch(folder, *, keep):
+    """A run that makes things worse; the file of the best weights that it leaves, as ``weight``."""
+    layer = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.constant_(layer.weight, 1.0)
+    best = BestCheckpoint(str(folder), {"model": layer})
+    validator = Evaluator(
+        torch.device("cpu"),
+        [{"image": 0}],
+        iteration_update=lambda engine, batch: (0, 0),
+        key_val_metric={"val_ja": Value(layer)},
+        val_handlers=[best],
+        decollate=False,
+    )
+    trainer = Engine(lambda engine, batch: layer.weight.data.mul_(0.5))
+    FirstValidation(validator, best, keep=keep).attach(trainer)
+    trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda engine: validator.run(engine.state.epoch))
+    trainer.run([0], max_epochs=1)
+    return torch.load(folder / "model.pt", weights_only=True), validator.state
+
+
+class Value(Metric):
+    """Key metric that is the weight of a layer."""
+
+    def __init__(self, layer):
+        self.layer = layer
+        super().__init__()
+
+    def reset(self):
+        pass
+
+    def update(self, output):
+        pass
+
+    def compute(self):
+        return float(self.layer.weight.detach())
+
+
+@pytest.mark.parametrize(("keep", "weight", "epoch"), [(True, 1.0, 0), ("false", 0.5, 1)])
+def test_weights_of_the_start_remain_the_best_only_where_they_are_to_be_kept(tmp_path, keep, weight, epoch):
+    saved, state = trained_for_an_epoch(tmp_path, keep=keep)
+    assert float(saved["weight"]) == weight
+    assert (state.best_metric, state.best_metric_epoch) == (weight, epoch)
+
+
 def test_training_ends_when_the_metric_has_not_risen_for_the_patience():
     validator = Validator([0.5, 0.6, 0.6, 0.6, 0.7, 0.8])
     engine = Engine(lambda engine, batch: None)
@@ -208,5 +255,5 @@ def test_a_run_has_one_event_file_for_curves_and_pictures(tmp_path):
 
 def test_joining_processes_needs_torchrun(monkeypatch):
     monkeypatch.delenv("LOCAL_RANK", raising=False)
-    with pytest.raises(RuntimeError, match=r"torchrun --standalone"):
+    with pytest.raises(RuntimeError, match=r"multi_gpu_evaluate\.json need processes that torchrun started"):
         join_processes()

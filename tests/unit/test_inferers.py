@@ -157,6 +157,47 @@ def test_the_mask_is_taken_from_the_dict_of_a_network_in_training_mode() -> None
     torch.testing.assert_close(inferer()(image, with_side_outputs), inferer()(image, network))
 
 
+class WithDropout(nn.Module):
+    """Batch statistics and dropout; in training it returns a dict, as BANet does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8), nn.Dropout2d(0.5), nn.Conv2d(8, 1, 1))
+        self.modes: list[tuple[bool, ...]] = []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor | dict[str, torch.Tensor]:
+        self.modes.append(tuple(module.training for module in (self, *self.layers)))
+        logits: torch.Tensor = self.layers(x)
+        return {"mask": logits} if self.training else logits
+
+
+def test_of_a_network_in_training_mode_only_the_dropout_trains() -> None:
+    network = WithDropout().train()
+    statistics = network.layers[1].running_mean.clone()  # type: ignore[union-attr, operator]
+    image = torch.randn(1, 3, 16, 16)
+    with torch.no_grad():
+        first, second = inferer()(image, network), inferer()(image, network)
+    assert set(network.modes) == {(False, False, False, True, False)}
+    assert (first != second).any()
+    assert torch.equal(network.layers[1].running_mean, statistics)  # type: ignore[arg-type]
+    assert all(module.training for module in network.modules())  # as it came
+
+
+def test_a_network_in_eval_mode_drops_nothing() -> None:
+    network = WithDropout().eval()
+    image = torch.randn(1, 3, 16, 16)
+    with torch.no_grad():
+        assert torch.equal(inferer()(image, network), inferer()(image, network))
+    assert not any(module.training for module in network.modules())
+
+
+@pytest.mark.parametrize("options", [{"overlap": "much"}, {"sw_batch_size": "many"}])
+def test_options_that_are_no_numbers_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(options))} must be a number"):
+        inferer(**options)
+
+
 def test_a_meta_tensor_keeps_its_meta_and_the_network_sees_a_plain_tensor() -> None:
     seen: list[type] = []
 

@@ -54,6 +54,20 @@ def test_what_find_inputs_returns_can_be_given_as_it_is(tmp_path: Path) -> None:
     assert fates == {"a.png": "result", "sub/b.jpg": "result", "notes.txt": "skipped"}
 
 
+def test_inputs_may_be_announced_when_the_run_begins(tmp_path: Path) -> None:
+    from banet_monai.data.inputs import find_inputs
+
+    for name in ("a.png", "notes.txt"):
+        (tmp_path / name).write_bytes(b"x")
+    report = RunReport(tmp_path / "out", no_paths=True)
+    report.begin(find_inputs(tmp_path, exclude=tmp_path / "out", no_paths=True))
+    report.failed("case-0001", f"'{tmp_path}/a.png' is torn")
+    with pytest.raises(CasesFailedError, match=r"1 of 1 cases failed"):
+        report.finish()
+    assert "a.png" not in (tmp_path / "out" / "manifest.json").read_text()
+    assert report.counts == {"done": 0, "skipped": 1, "failed": 1}
+
+
 def test_a_failed_case_is_in_the_manifest_and_ends_the_run_with_an_error(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -196,3 +210,47 @@ def test_without_paths_no_file_or_folder_name_is_told(tmp_path: Path, caplog: py
         report.finish()
     for told in (str(caught.value), caplog.text, (tmp_path / "out" / "manifest.json").read_text()):
         assert "jane" not in told.lower()
+
+
+def two_processes(monkeypatch: pytest.MonkeyPatch, rank: int, other: list[dict[str, Any]]) -> None:
+    """This process as one of two; the other one holds ``other``: results, failures, warnings, seconds, facts."""
+    monkeypatch.setattr("banet_monai.report.manifest.process_count", lambda: 2)
+    monkeypatch.setattr("banet_monai.report.manifest.process_rank", lambda: rank)
+    monkeypatch.setattr(
+        "banet_monai.report.manifest.gather", lambda mine: [mine, other] if rank == 0 else [other, mine]
+    )
+
+
+def test_rank_0_writes_the_cases_of_all_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = [{"b": ["b_mask.png"]}, {"c": "c.png is empty"}, {"b": ["the modality is MR"]}, {"b": 0.5, "c": 0.25}]
+    two_processes(monkeypatch, 0, [*other, {"b": {"score": 0.25}}])
+    report = RunReport(tmp_path, records=[{"image": f"{name}.png", "name": name} for name in "abcd"])
+    report.done("a", tmp_path / "a_mask.png")
+    with pytest.raises(CasesFailedError, match=r"^2 of 4 cases failed: c: c.png is empty; d: it was not processed"):
+        report.finish()
+    content = manifest(tmp_path)
+    assert content["processes"] == 2
+    assert content["counts"] == {"done": 2, "skipped": 0, "failed": 2}
+    known = {"score": 0.25, "warnings": ["the modality is MR"], "seconds": 0.5}
+    assert {"path": "b.png", "fate": "result", "result": "b_mask.png", **known} in content["files"]
+
+
+def test_other_ranks_write_nothing_and_raise_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    two_processes(monkeypatch, 1, [{}, {"a": "a.png is empty"}, {}, {"a": 0.5}, {}])
+    report = RunReport(tmp_path / "out", records=[{"image": "a.png", "name": "a"}])
+    report.finish()
+    assert not (tmp_path / "out").exists()
+
+
+def test_numbers_of_a_case_stand_in_its_entry_if_it_has_a_result(tmp_path: Path) -> None:
+    report = RunReport(tmp_path, records=[{"image": f"{name}.png", "name": name} for name in "ab"])
+    report.done("a", tmp_path / "a_mask.png")
+    report.failed("b", "b.png is empty")
+    for name in "ab":
+        report.noted(name, {"score": 0.5, "method": "tta"})
+    report.noted("a", {"score": 0.75})
+    with pytest.raises(CasesFailedError, match=r"^1 of 2 cases failed"):
+        report.finish()
+    entries = {entry["path"]: entry for entry in manifest(tmp_path)["files"]}
+    assert (entries["a.png"]["score"], entries["a.png"]["method"]) == (0.75, "tta")
+    assert "score" not in entries["b.png"]

@@ -159,6 +159,19 @@ def test_a_mask_follows_its_image() -> None:
     assert torch.equal(on_grid["label"].affine, on_grid["image"].affine)
 
 
+@pytest.mark.parametrize(("size", "mask_size"), [((60, 40), (60, 40, 1)), ((60, 40, 1), (60, 40))])
+def test_a_mask_of_a_plane_may_have_or_lack_the_last_axis_of_its_image(
+    size: tuple[int, ...], mask_size: tuple[int, ...]
+) -> None:
+    mask = torch.zeros(1, *mask_size)
+    mask[0, 10:30, 20:25] = 1
+    pair = {"image": image(3, *size), "label": MetaTensor(mask)}
+    result = ToWorkingGridd(("image", "label"), scale="native")(pair)
+    assert result["label"].shape == (1, 60, 40)
+    assert result["label"][0, 10:30, 20:25].min() == 1
+    assert result["label"].sum() == 100
+
+
 def test_a_mask_of_another_size_is_refused_with_both_sizes() -> None:
     data = {"image": image(3, 60, 40), "label": image(1, 40, 60, filename_or_obj="/x/m.png")}
     with pytest.raises(ValueError, match=r"'m\.png' \(label\) is \(40, 60\), but image is \(60, 40\)"):

@@ -88,9 +88,48 @@ def test_label_ids_keep_the_meta_of_the_probabilities() -> None:
     assert ids.meta["kind"] == "nifti"
 
 
-def test_monai_label_gets_2d_results_without_a_channel_and_volumes_with_one() -> None:
+def test_monai_label_gets_pictures_without_a_channel_and_planes_and_volumes_with_three_axes() -> None:
+    def shape_of(kind: str, *size: int) -> tuple[int, ...]:
+        pred = MetaTensor(torch.zeros(1, *size), meta={"kind": kind})
+        image = MetaTensor(torch.zeros(3, *size), meta={"spatial_shape": np.asarray(size)})
+        result = DropChannel2Dd("pred")({"pred": pred, "image": image})
+        if kind != "picture":  # where MONAI Label compares
+            assert tuple(result["image"].meta["spatial_shape"]) == tuple(result["pred"].shape[1:])
+        return tuple(result["pred"].shape)
+
+    assert shape_of("picture", 6, 4) == (6, 4)
+    assert shape_of("nifti", 6, 4) == (1, 6, 4, 1)
+    assert shape_of("dicom", 6, 4) == (1, 6, 4, 1)
+    assert shape_of("nifti", 6, 4, 1) == (1, 6, 4, 1)
+    assert shape_of("nifti", 6, 4, 3) == (1, 6, 4, 3)
     assert DropChannel2Dd("pred")({"pred": torch.zeros(1, 6, 4)})["pred"].shape == (6, 4)
-    assert DropChannel2Dd("pred")({"pred": torch.zeros(1, 6, 4, 3)})["pred"].shape == (1, 6, 4, 3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "file", "asked", "suffix"),
+    [
+        ("picture", "a.png", None, ".png"),
+        ("picture", "a.TIFF", None, ".tiff"),
+        ("picture", "a.jpg", None, ".png"),
+        ("picture", "a.jpg", ".tif", ".tif"),
+        ("picture", "a.jpg", "", ".png"),
+        ("nifti", "a.nii.gz", None, ".nii.gz"),
+        ("nifti", "a.nii", None, ".nii"),
+        ("nifti", "a.nii", ".nrrd", ".nrrd"),
+        ("dicom", "a.dcm", None, ".nii.gz"),
+        ("dicom", "folder", None, ".nii.gz"),
+    ],
+)
+def test_a_request_of_monai_label_that_names_no_kind_of_file_gets_one_that_holds_label_ids(
+    kind: str, file: str, asked: str | None, suffix: str
+) -> None:
+    pred = MetaTensor(torch.zeros(1, 6, 4), meta={"kind": kind})
+    request = {"pred": pred, "image_path": f"/somewhere/{file}", "result_extension": asked}
+    assert DropChannel2Dd("pred")(request)["result_extension"] == suffix
+
+
+def test_outside_monai_label_no_kind_of_file_is_named() -> None:
+    assert "result_extension" not in DropChannel2Dd("pred")({"pred": torch.zeros(1, 6, 4)})
 
 
 # --- pictures

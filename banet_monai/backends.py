@@ -1,0 +1,323 @@
+"""Exported networks that are called like a network of PyTorch, so that every inferer runs them."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from banet_monai.choices import EXPORTS
+from banet_monai.export.description import KEY, Description
+from banet_monai.export.formats import DESCRIPTION_FILE
+
+__all__ = [
+    "ExportedNetwork",
+    "OnnxNetwork",
+    "OpenVinoNetwork",
+    "TorchExportNetwork",
+    "TorchScriptNetwork",
+    "load_exported",
+]
+
+PRECISIONS = {"auto": None, "none": "f32", "bf16": "bf16", "fp16": "f16"}  # an inferer's amp in OpenVINO's words
+
+
+class ExportedNetwork(nn.Module):
+    """A network out of a file of ``banet export``: images in, logits out, in evaluation alone.
+
+    Args:
+        path: the file.
+        description: what the file says of itself.
+        task: refuse a file of another task; None takes any.
+        weights: refuse a file made from other weights than these; None, or a file that is not there, asks nothing.
+
+    Attributes:
+        description: see :class:`~banet_monai.export.Description`.
+
+    Raises:
+        ValueError: when the file is of another task, version or training; in a call, for an image of another shape.
+
+    Shapes:
+        - input: ``(batch, in_channels, *spatial)``, any floating type, any device
+        - output: float32 ``(batch, out_channels, *spatial)`` on the input's device
+    """
+
+    def __init__(self, path: Path, description: Description, *, task: str | None, weights: str | Path | None) -> None:
+        super().__init__()
+        description.require(str(path), task=task, weights=weights)
+        self.path, self.description = path, description
+        self.spatial_dims = description.spatial_dims
+        self.in_channels, self.out_channels = description.in_channels, description.out_channels
+        self.training = False
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self._check(x)
+        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+            return self.compute(x.to(torch.float32))
+
+    def compute(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits of float32 images whose shape was checked."""
+        raise NotImplementedError
+
+    def train(self, mode: bool = True) -> ExportedNetwork:
+        """Refused, unless it is ``eval()``."""
+        if mode:
+            raise RuntimeError(f"'{self.path}' is an exported network and cannot be trained; train the BANet it is of.")
+        return self
+
+    def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> NoReturn:
+        """Refused: the weights are in the file."""
+        raise RuntimeError(f"'{self.path}' holds its weights; for other weights export again: banet export.")
+
+    def _check(self, x: torch.Tensor) -> None:
+        wanted, least = self.description.spatial_dims + 2, self.description.min_size
+        if x.ndim != wanted or x.shape[1] != self.in_channels:
+            raise ValueError(
+                f"'{self.path}' takes images (batch, {self.in_channels}, {', '.join(self.description.axes[2:])}), got "
+                f"shape {tuple(x.shape)}."
+            )
+        if any(size < small for size, small in zip(x.shape[2:], least, strict=True)):
+            raise ValueError(
+                f"the image is too small: '{self.path}' needs at least {least} pixels per axis, got "
+                f"{tuple(x.shape[2:])}; pad or enlarge it."
+            )
+
+
+class OnnxNetwork(ExportedNetwork):
+    """An ``.onnx`` file, run by ONNX Runtime.
+
+    Args:
+        path: the file.
+        task: see :class:`ExportedNetwork`.
+        weights: see :class:`ExportedNetwork`.
+        threads: computing threads; 0 leaves the choice to ONNX Runtime.
+        providers: execution providers in the order of preference; by default CUDA where this ONNX Runtime has it, and
+            the CPU.
+
+    Raises:
+        ModuleNotFoundError: when ONNX Runtime is not installed.
+        FileNotFoundError: when the file is not there.
+        ValueError: as for :class:`ExportedNetwork`, and for a damaged file.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        task: str | None = None,
+        weights: str | Path | None = None,
+        threads: int = 0,
+        providers: Sequence[str] | None = None,
+    ) -> None:
+        file = _existing(path, "onnx", package="onnxruntime")
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3  # errors
+        if providers is None:
+            here = onnxruntime.get_available_providers()
+            providers = [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in here]
+        try:
+            session = onnxruntime.InferenceSession(str(file), options, providers=list(providers))
+        except Exception as error:  # it has no public kinds of errors
+            raise _damaged(file, error) from error
+        text = session.get_modelmeta().custom_metadata_map.get(KEY, "")
+        super().__init__(file, Description.from_json(text, origin=str(file)), task=task, weights=weights)
+        self.session = session
+
+    def compute(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits of float32 images."""
+        (logits,) = self.session.run(None, {self.session.get_inputs()[0].name: _array(x)})
+        return torch.from_numpy(logits).to(x.device)
+
+
+class OpenVinoNetwork(ExportedNetwork):
+    """An ``.xml`` file with its ``.bin``, run by OpenVINO.
+
+    Args:
+        path: the ``.xml`` file.
+        task: see :class:`ExportedNetwork`.
+        weights: see :class:`ExportedNetwork`.
+        threads: computing threads; 0 leaves the choice to OpenVINO.
+        amp: ``"auto"`` for what OpenVINO prefers on this machine (bfloat16 where the CPU has it), ``"none"`` for
+            float32, ``"bf16"`` or ``"fp16"``.
+        device: OpenVINO's name of what computes: ``"CPU"``, ``"GPU"`` (Intel's), ``"NPU"``, ``"AUTO"``.
+
+    Raises:
+        ModuleNotFoundError: when OpenVINO is not installed.
+        FileNotFoundError: when the file, or the ``.bin`` beside it, is not there.
+        ValueError: as for :class:`ExportedNetwork`, for a damaged file and for another ``amp``.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        task: str | None = None,
+        weights: str | Path | None = None,
+        threads: int = 0,
+        amp: str = "auto",
+        device: str = "CPU",
+    ) -> None:
+        file = _existing(path, "openvino", package="openvino")
+        if not file.with_suffix(".bin").is_file():
+            raise FileNotFoundError(
+                f"'{file.with_suffix('.bin')}' is missing: OpenVINO keeps the weights of '{file}' there."
+            )
+        if amp not in PRECISIONS:
+            raise ValueError(f"amp must be one of {', '.join(PRECISIONS)}, got '{amp}'.")
+        import openvino
+
+        config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
+        if (precision := PRECISIONS[amp]) is not None:
+            config["INFERENCE_PRECISION_HINT"] = precision
+        if threads:
+            config["INFERENCE_NUM_THREADS"] = threads
+        try:
+            model = openvino.Core().read_model(file)
+            compiled = openvino.compile_model(model, device, config)
+        except RuntimeError as error:
+            raise _damaged(file, error) from error
+        text = str(model.get_rt_info([KEY]).value) if model.has_rt_info([KEY]) else ""
+        super().__init__(file, Description.from_json(text, origin=str(file)), task=task, weights=weights)
+        self.compiled = compiled
+
+    def compute(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits of float32 images."""
+        logits = self.compiled(_array(x), share_inputs=True)[0]
+        return torch.from_numpy(np.asarray(logits, dtype=np.float32)).to(x.device)
+
+
+class TorchExportNetwork(ExportedNetwork):
+    """A ``.pt2`` file, run by PyTorch on the device of the image.
+
+    Args:
+        path: the file.
+        task: see :class:`ExportedNetwork`.
+        weights: see :class:`ExportedNetwork`.
+        device: where its weights lie, and the images.
+
+    Raises:
+        FileNotFoundError: when the file is not there.
+        ValueError: as for :class:`ExportedNetwork`, and for a damaged file.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        task: str | None = None,
+        weights: str | Path | None = None,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        file = _existing(path, "torch-export")
+        extra = {DESCRIPTION_FILE: ""}
+        try:
+            program = torch.export.load(file, extra_files=extra)
+        except Exception as error:
+            raise _damaged(file, error) from error
+        super().__init__(file, _from_extra(extra, file), task=task, weights=weights)
+        self.module = program.module().to(device)
+
+    def compute(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits of float32 images."""
+        logits: torch.Tensor = self.module(x)
+        return logits
+
+
+class TorchScriptNetwork(ExportedNetwork):
+    """A ``.ts`` file, run by PyTorch on the device of the image.
+
+    Args:
+        path: the file.
+        task: see :class:`ExportedNetwork`.
+        weights: see :class:`ExportedNetwork`.
+        device: where its weights lie, and the images.
+
+    Raises:
+        FileNotFoundError: when the file is not there.
+        ValueError: as for :class:`ExportedNetwork`, and for a damaged file.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        task: str | None = None,
+        weights: str | Path | None = None,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        file = _existing(path, "torchscript")
+        extra = {DESCRIPTION_FILE: ""}
+        try:
+            module = torch.jit.load(str(file), map_location=device, _extra_files=extra)  # type: ignore[no-untyped-call]
+        except RuntimeError as error:
+            raise _damaged(file, error) from error
+        super().__init__(file, _from_extra(extra, file), task=task, weights=weights)
+        self.module = module
+
+    def compute(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits of float32 images."""
+        logits: torch.Tensor = self.module(x)
+        return logits
+
+
+def load_exported(
+    path: str | Path, *, task: str | None = None, weights: str | Path | None = None, amp: str = "auto"
+) -> ExportedNetwork:
+    """The network of an exported file, by its ending.
+
+    Args:
+        path: the file.
+        task: see :class:`ExportedNetwork`.
+        weights: see :class:`ExportedNetwork`.
+        amp: see :class:`OpenVinoNetwork`; the other formats compute in float32.
+
+    Raises:
+        ValueError: for an unknown ending.
+        ModuleNotFoundError: when what runs the file is not installed.
+        FileNotFoundError: when the file is not there.
+    """
+    suffix = Path(path).suffix
+    if suffix == EXPORTS["openvino"]:
+        return OpenVinoNetwork(path, task=task, weights=weights, amp=amp)
+    classes = {
+        EXPORTS["onnx"]: OnnxNetwork,
+        EXPORTS["torch-export"]: TorchExportNetwork,
+        EXPORTS["torchscript"]: TorchScriptNetwork,
+    }
+    if suffix not in classes:
+        raise ValueError(f"'{path}' ends in none of {', '.join(EXPORTS.values())}.")
+    return classes[suffix](path, task=task, weights=weights)
+
+
+def _existing(path: str | Path, to: str, *, package: str | None = None) -> Path:
+    file = Path(path)
+    if file.suffix != EXPORTS[to]:
+        raise ValueError(f"a file for {to} ends in {EXPORTS[to]}, got '{file}'.")
+    if package is not None and importlib.util.find_spec(package) is None:
+        raise ModuleNotFoundError(f'running {to} files needs {package}: pip install "banet-monai[{to}]"')
+    if not file.is_file():
+        raise FileNotFoundError(f"no file '{file}'; make it: banet export {file} --to {to}")
+    return file
+
+
+def _from_extra(extra: dict[str, Any], file: Path) -> Description:
+    text = extra[DESCRIPTION_FILE]
+    return Description.from_json(text.decode() if isinstance(text, bytes) else str(text), origin=str(file))
+
+
+def _damaged(file: Path, error: Exception) -> ValueError:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return ValueError(f"'{file}' cannot be read ({reason}): it is damaged or of another format; export it again.")
+
+
+def _array(x: torch.Tensor) -> NDArray[np.float32]:
+    return np.ascontiguousarray(x.detach().cpu().numpy())

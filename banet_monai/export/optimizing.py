@@ -1,0 +1,200 @@
+"""One call that gives a trained network the form in which evaluation is fastest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NoReturn
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import nn
+
+from banet_monai.export.fusing import FusedConvolution, fuse_chain
+from banet_monai.export.modules import (
+    FastASPP,
+    FastCrossFeatureFusion,
+    FastDecoder,
+    FastEdgeExtraction,
+    FastMultiTask,
+    fast_encoder,
+    levels_of,
+    shell,
+)
+from banet_monai.networks.banet import BANet
+from banet_monai.networks.blocks import ASPP, MiniMultiTaskLearning, PyramidEdgeExtraction
+
+__all__ = ["OptimizedBANet", "fused_copy", "optimize", "optimized_form"]
+
+COMPILE_MODES = ("default", "reduce-overhead", "max-autotune")
+_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+
+
+def optimize(
+    network: nn.Module, *, dtype: torch.dtype = torch.float32, compile_mode: str | None = None
+) -> OptimizedBANet:
+    """The network in the form in which evaluation is fastest, as a copy; ``network`` itself stays as it is.
+
+    Batch norms are folded into the convolutions, sums and activations are computed by the convolution before them,
+    arithmetic that two branches share is done once, maps of equal size are not resized, weights and maps are channels
+    last. In float32 the logits differ by rounding alone.
+
+    Args:
+        network: a :class:`BANet` with its weights loaded, on the device where it will run.
+        dtype: type that the copy computes in, whatever autocast says: ``torch.bfloat16`` is fastest where the device
+            has it. Its weights are converted once, which autocast does at every call.
+        compile_mode: mode of ``torch.compile``, for long runs with few sizes of input; ``"reduce-overhead"`` uses CUDA
+            graphs. Needs a C++ compiler on a CPU and Triton on a GPU; the first call of every size takes minutes.
+
+    Returns:
+        Module in evaluation, for images ``(batch, in_channels, *spatial)`` of any type; logits are float32.
+
+    Raises:
+        TypeError: when ``network`` is no BANet.
+        ValueError: for another type or mode.
+    """
+    if dtype not in _DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(map(str, _DTYPES))}, got {dtype}.")
+    if compile_mode is not None and compile_mode not in COMPILE_MODES:
+        raise ValueError(f"compile_mode must be None or one of {', '.join(COMPILE_MODES)}, got '{compile_mode}'.")
+    fast = fused_copy(network)
+    order = torch.channels_last if fast.spatial_dims == 2 else torch.channels_last_3d
+    fast = fast.to(dtype=dtype, memory_format=order)  # type: ignore[call-overload]
+    if compile_mode is not None:
+        return OptimizedBANet(torch.compile(fast, mode=compile_mode), dtype, order, compiled=True)  # type: ignore[arg-type]
+    for module in fast.modules():
+        if isinstance(module, FusedConvolution):
+            module.pack()
+    return OptimizedBANet(fast, dtype, order)
+
+
+class OptimizedBANet(nn.Module):
+    """What :func:`optimize` returns: evaluation alone, in a type of its own.
+
+    Args:
+        network: fused network of type ``dtype``, in evaluation.
+        dtype: type of its weights.
+        order: memory order of its weights.
+        compiled: the network reuses the memory of its results.
+
+    Raises:
+        RuntimeError: for training mode and for weights to load, which belong to the original.
+    """
+
+    def __init__(
+        self, network: BANet, dtype: torch.dtype, order: torch.memory_format, *, compiled: bool = False
+    ) -> None:
+        super().__init__()
+        self.network, self.dtype, self.order, self.compiled = network, dtype, order, compiled
+        self.spatial_dims, self.in_channels, self.out_channels = (
+            network.spatial_dims,
+            network.in_channels,
+            network.out_channels,
+        )
+        self.training = False
+
+    @torch.no_grad()
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            logits: torch.Tensor = self.network(self._prepared(x))
+        return logits.clone() if self.compiled else logits
+
+    @torch.no_grad()
+    def boundary_map(self, x: torch.Tensor) -> torch.Tensor:
+        """See :meth:`BANet.boundary_map`."""
+        with torch.autocast(x.device.type, enabled=False):
+            return self.network.boundary_map(self._prepared(x))
+
+    def train(self, mode: bool = True) -> OptimizedBANet:
+        """Refused, unless it is ``eval()``: what training needs is folded away."""
+        if mode:
+            raise RuntimeError(
+                "an optimized network cannot be trained: its batch norms are folded into its convolutions. Train the "
+                "network that was given to optimize(), then call optimize() again."
+            )
+        return super().train(False)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> NoReturn:
+        """Refused: weights belong to the original."""
+        raise RuntimeError(
+            "an optimized network takes no weights: load them into the network that was given to optimize(), then call "
+            "optimize() again."
+        )
+
+    def _prepared(self, x: torch.Tensor) -> torch.Tensor:
+        if x.ndim != self.spatial_dims + 2:
+            return x  # the network refuses it
+        return x.to(dtype=self.dtype, memory_format=self.order)
+
+
+class _AtLeastFloat32(nn.Module):
+    """The low-resolution logits before they are resized: half precision would show in the outline."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def fused_copy(network: nn.Module) -> BANet:
+    """A copy of a network in evaluation with all its modules in their fast form, of the same type and device.
+
+    It is made of PyTorch's own operations and can be traced and exported.
+
+    Args:
+        network: stays as it is; nothing is shared with it.
+
+    Raises:
+        TypeError: when it is no BANet.
+    """
+    if not isinstance(network, BANet):
+        hint = "; give the BANet inside it" if isinstance(getattr(network, "module", None), BANet) else ""
+        raise TypeError(f"optimize() knows the modules of a BANet, got {type(network).__name__}{hint}.")
+    levels, fast = levels_of(network.encoder), shell(network)
+    fast.encoder = fast_encoder(network.encoder)  # type: ignore[assignment]
+    fast.context = FastASPP(network.context) if isinstance(network.context, ASPP) else fuse_chain(network.context)
+    fast.edges = nn.ModuleList(
+        FastEdgeExtraction(module) for module in network.edges if isinstance(module, PyramidEdgeExtraction)
+    )
+    fast.tasks = nn.ModuleList(
+        FastMultiTask(module) if isinstance(module, MiniMultiTaskLearning) else fuse_chain(module)
+        for module in network.tasks
+    )
+    fast.cross = FastCrossFeatureFusion(levels)  # type: ignore[assignment]
+    fast.decoder = FastDecoder(network.decoder, levels)  # type: ignore[assignment]
+    fast.dropout = nn.Identity()
+    fast.head = nn.Sequential(*fuse_chain(network.head), _AtLeastFloat32())  # type: ignore[assignment]
+    return fast.eval()
+
+
+def optimized_form(network: Any, dtype: torch.dtype) -> Any:
+    """The optimized form of a network that computes without gradients in evaluation, made once and kept with it.
+
+    It is made again when weights were changed or moved (in place, as training, ``load_state_dict`` and ``to`` do it; a
+    write through ``.data`` is not seen).
+
+    Args:
+        network: anything that an inferer calls.
+        dtype: type to compute in.
+
+    Returns:
+        :func:`optimize` of a :class:`BANet`. ``network`` itself when it is something else, when a part of it is in
+        training mode (as dropout is for Monte Carlo samples), when gradients are wanted, or when its ``forward`` was
+        replaced (as ``monai.networks.trt_compile`` does).
+    """
+    if not isinstance(network, BANet) or torch.is_grad_enabled() or "forward" in vars(network):
+        return network
+    tensors: list[tuple[int, int]] = []
+    for module in network.modules():
+        if module.training:
+            return network
+        for tensor in (*module._parameters.values(), *module._buffers.values()):
+            if tensor is not None:
+                if tensor.is_inference():  # its changes are not counted
+                    return network
+                tensors.append((tensor.data_ptr(), tensor._version))
+    state = (dtype, tuple(tensors))
+    known = _FORMS.get(network)
+    if known is None or known[0] != state:
+        known = _FORMS[network] = (state, optimize(network, dtype=dtype))
+    return known[1]
+
+
+_FORMS: WeakKeyDictionary[BANet, tuple[Any, OptimizedBANet]] = WeakKeyDictionary()

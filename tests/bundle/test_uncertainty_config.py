@@ -1,0 +1,232 @@
+"""Uncertainty by name through the inference configuration, run on a picture and a volume."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigParser
+from PIL import Image
+
+from banet_monai.report import CasesFailedError
+from banet_monai.segmenter import Segmenter
+from tests.bundle_runs import ROOT, random_network
+
+INFERENCE = ROOT / "bundle" / "configs" / "inference.json"
+# what inference.json needs for it, laid over it where it is not there yet
+OVERLAY: dict[str, Any] = {
+    "uncertainty": "none",
+    "uncertainty_samples": 8,
+    "ensemble": None,
+    "temperature": 1.0,
+    "boundary": False,
+    "uncertainty_inferer": {
+        "_target_": "banet_monai.uncertainty.UncertaintyInferer",
+        "inferer": "@plain_inferer",
+        "method": "@uncertainty",
+        "samples": "@uncertainty_samples",
+        "threshold": "@displayable_configs::threshold",
+        "members": "@ensemble",
+        "checkpoint": "@checkpoint",
+        "temperature": "@temperature",
+    },
+    "boundary_inferer": {
+        "_target_": "banet_monai.explain.BoundaryInferer",
+        "inferer": "@uncertainty_inferer",
+        "windows": "@plain_inferer",
+        "enabled": "@boundary",
+    },
+    "inferer::inferer": "@boundary_inferer",
+}
+SPLIT = {
+    "_target_": "banet_monai.uncertainty.SplitUncertaintyd",
+    "keys": "pred",
+    "out_channels": "@network_def::out_channels",
+    "threshold": "@displayable_configs::threshold",
+}
+SAVE = {
+    "_target_": "banet_monai.uncertainty.SaveUncertaintyd",
+    "keys": "uncertainty",
+    "output_dir": "@output_dir",
+    "method": "@uncertainty",
+    "samples": "@uncertainty_samples",
+    "report": "@report",
+}
+RESTORED = ["pred", "uncertainty", "boundary"]
+
+
+HIPPOCAMPUS = {  # and what a task with several classes that exclude each other, and with left and right, needs
+    "uncertainty_inferer::activation": "softmax",
+    "uncertainty_inferer::flip_axes": [0],
+    "uncertainty_inferer::quarter_turns": False,
+    "uncertainty_inferer::threshold": "@threshold",
+}
+
+
+def with_uncertainty(task: str = "") -> ConfigParser:
+    """The configuration of inference, with the overlay where it does not know uncertainty yet."""
+    files = [INFERENCE, *([ROOT / "bundle" / "tasks" / task / "inference.json"] if task else [])]
+    parser = ConfigParser(ConfigParser.load_config_files([str(file) for file in files]))
+    if "uncertainty" in parser:
+        return parser
+    split: dict[str, Any] = {**SPLIT, **({"activation": "softmax", "threshold": "@threshold"} if task else {})}
+    for name, value in {**OVERLAY, **(HIPPOCAMPUS if task else {})}.items():
+        parser[name] = value
+    steps: list[dict[str, Any]] = [dict(step) for step in parser["postprocessing::transforms"]]
+    for step in steps:
+        if step["_target_"].endswith("RestoreGridd"):
+            step |= {"keys": RESTORED, "allow_missing_keys": True}
+    last = next(index for index, step in enumerate(steps) if step["_target_"].endswith("DropChannel2Dd"))
+    parser["postprocessing::transforms"] = [split, *steps[:last], SAVE, *steps[last:]]
+    return parser
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("weights")
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        network = random_network()
+        with torch.no_grad():
+            network.head.conv.weight.normal_(generator=torch.Generator().manual_seed(seed))
+        torch.save(network.state_dict(), folder / f"model{seed}.pt")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A picture of 60 x 40 pixels and a volume of 30 x 34 x 3 voxels of 1 x 1 x 4 mm."""
+    folder = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 255, (40, 60, 3), dtype=np.uint8)).save(folder / "mole.png")
+    volume = rng.integers(0, 255, (30, 34, 3)).astype(np.uint8)
+    nib.save(nib.Nifti1Image(volume, np.diag([1.0, 1.0, 4.0, 1.0])), folder / "scan.nii.gz")
+    return folder
+
+
+def configured(weights: Path, images: Path, out: Path, *, task: str = "", **options: Any) -> ConfigParser:
+    parser = with_uncertainty(task)
+    small = {"image_size": 64, "device": "$torch.device('cpu')", "amp": "none", "sw_batch_size": 4}
+    places = {"bundle_root": str(ROOT / "bundle"), "dataset_dir": str(images), "output_dir": str(out)}
+    for name, value in {**small, **places, "checkpoint": str(weights / "model0.pt"), **options}.items():
+        parser[name] = value
+    parser["handlers"] = []
+    return parser
+
+
+def run(weights: Path, images: Path, out: Path, **options: Any) -> dict[str, Any]:
+    """The entries of the manifest by their path."""
+    configured(weights, images, out, **options).get_parsed_content("run")
+    return {entry["path"]: entry for entry in json.loads((out / "manifest.json").read_text())["files"]}
+
+
+@pytest.mark.parametrize("method", ["mc_dropout", "tta", "ensemble", "entropy"])
+def test_a_picture_and_a_volume_get_maps_and_numbers(method: str, weights: Path, images: Path, tmp_path: Path) -> None:
+    members = [str(weights / "model1.pt")]
+    entries = run(weights, images, tmp_path, uncertainty=method, uncertainty_samples=3, ensemble=members)
+    varies = method != "entropy"
+    assert entries["mole.png"]["result"] == "mole_mask.png"
+    assert entries["mole.png"]["also"] == ["mole_uncertainty.png", *(["mole_variance.png"] if varies else [])]
+    with Image.open(tmp_path / "mole_uncertainty.png") as picture:
+        assert (picture.mode, picture.size) == ("I;16", (60, 40))
+    volume: Any = nib.load(tmp_path / "scan_uncertainty.nii.gz")
+    assert volume.shape == (30, 34, 3)
+    np.testing.assert_allclose(volume.affine, np.diag([1.0, 1.0, 4.0, 1.0]))
+    values = volume.get_fdata()
+    assert 0 < values.max() <= 1
+    for entry in entries.values():
+        number = entry["uncertainty"]
+        assert number["method"] == method
+        assert 0 <= number["score"] <= 1
+        assert number.get("samples") == (3 if method == "mc_dropout" else None)
+    if varies:
+        with Image.open(tmp_path / "mole_variance.png") as picture:
+            assert np.asarray(picture).max() > 0
+    assert (tmp_path / "scan_variance.nii.gz").is_file() == varies
+
+
+def test_without_it_nothing_but_the_masks_is_written(weights: Path, images: Path, tmp_path: Path) -> None:
+    entries = run(weights, images, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["manifest.json", "mole_mask.png", "scan_mask.nii.gz"]
+    assert all("uncertainty" not in entry for entry in entries.values())
+
+
+def test_one_pass_with_its_entropy_leaves_the_mask_as_it_is(weights: Path, images: Path, tmp_path: Path) -> None:
+    run(weights, images, tmp_path / "plain")
+    run(weights, images, tmp_path / "entropy", uncertainty="entropy", temperature=1.7)
+    for name in ("mole_mask.png", "scan_mask.nii.gz"):
+        one, other = (tmp_path / folder / name for folder in ("plain", "entropy"))
+        if name.endswith(".png"):
+            pair = [np.asarray(Image.open(path)) for path in (one, other)]
+        else:
+            pair = [np.asarray(nib.load(path).dataobj) for path in (one, other)]
+        assert (pair[0] != pair[1]).mean() < 0.002  # a probability is resampled after its temperature
+
+
+def test_the_boundary_map_is_an_output_of_its_own(weights: Path, images: Path, tmp_path: Path) -> None:
+    entries = run(weights, images, tmp_path, boundary=True)
+    assert entries["mole.png"]["also"] == ["mole_boundary.png"]
+    with Image.open(tmp_path / "mole_boundary.png") as picture:
+        assert picture.size == (60, 40)
+    assert nib.load(tmp_path / "scan_boundary.nii.gz").shape == (30, 34, 3)
+
+
+def test_weights_that_give_no_numbers_fail_the_case_and_not_the_run(images: Path, tmp_path: Path) -> None:
+    network = random_network()
+    with torch.no_grad():
+        network.head.conv.bias.fill_(float("nan"))
+    torch.save(network.state_dict(), tmp_path / "model0.pt")
+    with pytest.raises(RuntimeError, match=r"Failed to evaluate") as caught:
+        run(tmp_path, images, tmp_path / "out", uncertainty="mc_dropout")
+    assert isinstance(caught.value.__cause__, CasesFailedError)
+    assert "2 of 2 cases failed: mole: the network gave values that are no numbers" in str(caught.value.__cause__)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["manifest.json"]
+
+
+@pytest.mark.parametrize("method", ["mc_dropout", "tta"])
+def test_a_volume_of_several_classes_through_a_3d_network_has_them_too(method: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    (tmp_path / "in").mkdir()
+    volume = nib.Nifti1Image(rng.integers(0, 255, (34, 36, 33)).astype(np.int16), np.diag([1.0, 2.0, 1.0, 1.0]))
+    nib.save(volume, tmp_path / "in" / "brain.nii.gz")
+    torch.manual_seed(0)
+    network = with_uncertainty("hippocampus").get_parsed_content("network_def")
+    torch.save(network.state_dict(), tmp_path / "model0.pt")
+    places = (tmp_path, tmp_path / "in", tmp_path / "out")
+    small = {"roi_size": [32, 32, 32], "overlap": 0.0, "uncertainty_samples": 2}
+    entries = run(*places, task="hippocampus", uncertainty=method, **small)
+    number = entries["brain.nii.gz"]["uncertainty"]
+    assert number["method"] == method
+    written: Any = nib.load(tmp_path / "out" / "brain_variance.nii.gz")
+    assert written.shape == (34, 36, 33)
+    assert 0 < written.get_fdata().max() <= 0.25
+
+
+def test_a_member_that_is_missing_stops_the_run_before_it_begins(weights: Path, images: Path, tmp_path: Path) -> None:
+    parser = configured(weights, images, tmp_path, uncertainty="ensemble", ensemble="missing.pt")
+    with pytest.raises(RuntimeError, match=r"Failed to instantiate") as caught:
+        parser.get_parsed_content("evaluator")
+    causes, cause = [], caught.value.__cause__
+    while cause is not None:
+        causes.append(str(cause))
+        cause = cause.__cause__
+    assert any("no weights file missing.pt" in text for text in causes)
+
+
+def test_the_segmenter_takes_the_same_words_and_writes_no_file(
+    weights: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bundle" / "configs").mkdir(parents=True)
+    (tmp_path / "bundle" / "configs" / "inference.json").write_text(json.dumps(with_uncertainty().get()))
+    monkeypatch.chdir(tmp_path)
+    options = {"image_size": 64, "amp": "none", "uncertainty": "tta", "uncertainty_samples": 2}
+    segmenter = Segmenter(tmp_path / "bundle", weights=weights / "model0.pt", device="cpu", options=options)
+    result = segmenter(images / "mole.png")
+    assert result.mask.shape == (60, 40)
+    assert result.probability.shape == (1, 60, 40)
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
