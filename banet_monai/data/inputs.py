@@ -84,11 +84,13 @@ class Inputs:
         cases: what to segment.
         skipped: (path relative to the root, reason).
         unpacked: the temporary folder, None where there is no zip file.
+        root: what was searched; "" where nobody shall know.
     """
 
     cases: list[InputCase]
     skipped: list[tuple[str, str]]
     unpacked: UnpackedFiles | None = dataclasses.field(default=None, repr=False, compare=False)
+    root: str = dataclasses.field(default="", repr=False, compare=False)
 
     def records(self) -> list[dict[str, Any]]:
         """Data dictionaries for a dataset."""
@@ -173,7 +175,7 @@ def find_inputs(
     except BaseException:
         unpacked.close()
         raise
-    return inputs
+    return inputs if hidden else dataclasses.replace(inputs, root=str(root.absolute()))
 
 
 def _look(root: Path, exclude: Path | None, unpacked: UnpackedFiles) -> Search:

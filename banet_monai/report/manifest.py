@@ -84,6 +84,7 @@ class RunReport:
     ) -> None:
         self.output_dir = Path(output_dir)
         self.input_root = str(input_root)
+        self.given = self.input_root  # what the run was given, for who comes back to its results
         self.weights = str(weights)
         self.device = str(device)
         self.no_paths = as_flag(no_paths, "no_paths")
@@ -109,6 +110,7 @@ class RunReport:
             inputs: cases with their files, and what was skipped.
         """
         self.secret_names = _file_names(inputs) if self.no_paths else {}
+        self.given = inputs.root
         self.skipped += [(path, self._without_paths(reason)) for path, reason in inputs.skipped]
         for case in inputs.cases:
             self._expect(case.name, list(case.paths))
@@ -219,11 +221,21 @@ class RunReport:
                 "python": platform.python_version(),
             },
             "device": self.device,
+            **self._input(),
             **({"processes": process_count()} if process_count() > 1 else {}),
             "weights": self._weights(),
             "counts": self.counts,
             "files": sorted(self._entries(), key=lambda entry: entry["path"]),
         }
+
+    def _input(self) -> dict[str, str]:
+        """What the run was given, relative to the results."""
+        if not self.given or self.no_paths:
+            return {}
+        try:
+            return {"input": Path(os.path.relpath(self.given, self.output_dir)).as_posix()}
+        except ValueError:  # on another drive, where no relative path leads
+            return {}
 
     def _weights(self) -> dict[str, str]:
         path = Path(self.weights)

@@ -68,7 +68,9 @@ def only_error(result, code=2):
 # ---- help and mistakes -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", [[], ["segment"], ["evaluate"], ["info"], ["store"], ["prepare"]])
+@pytest.mark.parametrize(
+    "command", [[], ["segment"], ["evaluate"], ["info"], ["store"], ["prepare"], ["report"], ["gallery"], ["export"]]
+)
 def test_every_command_explains_itself(command):
     result = banet(*command, "--help")
     assert result.exit_code == 0
@@ -123,6 +125,9 @@ MISTAKES = {
     "device as a setting": ("segment IN -o OUT --set device=gpu", "'gpu' is no device; cpu, cuda and cuda:0 are."),
     "threshold": ("segment IN -o OUT --threshold 3", "3.0 is not in the range 0<=x<=1"),
     "series rule": ("segment IN -o OUT --series modalty=CT", "did you mean 'modality'?"),
+    "samples of nothing": ("segment IN -o OUT --samples 4", "--samples is the number of predictions of --uncertainty"),
+    "kind of uncertainty": ("segment IN -o OUT --uncertainty dropout", "(did you mean 'mc_dropout'?)"),
+    "report without object": ("segment IN -o OUT --structured-report", "add dicom-seg to --format"),
     "no output": ("segment IN", "Missing option '-o'; 'banet segment --help' shows how it is used."),
     "weights": ("segment IN -o OUT --weights none.pt", "'none.pt' does not exist"),
     "bundle": ("segment IN -o OUT --bundle FOLDER", "is no bundle: it has no configs/inference.json."),
@@ -219,6 +224,37 @@ def test_options_become_entries_of_the_configuration(picture, out, runs):
         "scale": "native",
         "spacing": [1, 2.5],
     }
+
+
+@pytest.mark.parametrize("command", ["segment", "evaluate"])
+def test_what_is_written_beside_the_masks_can_be_asked_for(command, picture, out, runs):
+    words = ("--uncertainty", "mc_dropout", "--samples", "4", "--measurements", "--overlay")
+    assert banet(command, picture, "-o", out, *words).exit_code == 0
+    wanted = {"uncertainty": "mc_dropout", "uncertainty_samples": 4, "measurements": True, "overlay": True}
+    assert wanted.items() <= runs.changes.items()
+
+
+def test_a_structured_report_needs_measurements_and_brings_them(picture, out, runs):
+    assert banet("segment", picture, "-o", out, "--format", "dicom-seg", "--structured-report").exit_code == 0
+    assert {"measurements": True, "structured_report": True}.items() <= runs.changes.items()
+
+
+@pytest.mark.parametrize("command", ["segment", "evaluate"])
+def test_the_page_of_a_run_is_written_from_its_input_or_the_results_stay(command, picture, out, runs, monkeypatch):
+    def write(folder, *, images):
+        pages.append((folder, images))
+        if len(pages) > 1:
+            raise OSError("no space left")
+        return folder / "report.html"
+
+    pages = []
+    monkeypatch.setattr("banet_monai.report.page.write_report", write)
+    result = banet(command, picture, "-o", out, "--report")
+    assert (result.exit_code, pages) == (0, [(Path(out), Path(picture))])
+    assert "report: " in result.output
+    result = banet(command, picture, "-o", out, "--report")
+    assert result.exit_code == 1
+    assert "the results are written, but not their report" in result.stderr
 
 
 def test_a_task_may_be_the_folder_of_its_configuration(picture, out, runs, tmp_path):

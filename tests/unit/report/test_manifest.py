@@ -54,6 +54,20 @@ def test_what_find_inputs_returns_can_be_given_as_it_is(tmp_path: Path) -> None:
     assert fates == {"a.png": "result", "sub/b.jpg": "result", "notes.txt": "skipped"}
 
 
+def test_the_manifest_says_what_the_run_was_given_unless_paths_are_secret(tmp_path: Path) -> None:
+    from banet_monai.data.inputs import find_inputs
+
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.png").write_bytes(b"x")
+    for folder, hidden in (("out", False), ("secret", True)):
+        report = RunReport(tmp_path / folder, no_paths=hidden)
+        report.begin(find_inputs(tmp_path / "in", no_paths=hidden))
+        report.done("case-0001" if hidden else "a", tmp_path / folder / "a_mask.png")
+        report.finish()
+    assert manifest(tmp_path / "out")["input"] == "../in"
+    assert "input" not in manifest(tmp_path / "secret")
+
+
 def test_inputs_may_be_announced_when_the_run_begins(tmp_path: Path) -> None:
     from banet_monai.data.inputs import find_inputs
 
