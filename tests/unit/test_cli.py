@@ -81,6 +81,12 @@ def test_without_a_command_the_help_is_shown():
     assert banet().output == banet("--help").output
 
 
+def test_the_package_can_be_run_as_a_module():
+    command = [sys.executable, "-m", "banet_monai", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, f"banet {__version__}\n")
+
+
 def test_the_version_is_that_of_the_package():
     assert banet("--version").output == f"banet {__version__}\n"
 
