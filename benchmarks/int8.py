@@ -31,8 +31,6 @@ from benchmarks.machine import describe_machine
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = "torch float32"
 MOST_LOSS, MOST_TIME, MOST_MB = 0.005, 0.5, 25.0  # of validation JA; of the reference's time; of the file
-BATCHES_IN_MEMORY = 4  # pictures of which ONNX Runtime keeps every feature map at a time: 100 MB each
-CALIBRATION = {"minmax": "MinMax", "percentile": "Percentile", "entropy": "Entropy"}  # ONNX Runtime's methods
 
 Floats = NDArray[np.float32]
 
@@ -50,7 +48,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--validation", type=int, metavar="N", help="validation pictures (default: all)")
     parser.add_argument("--times", type=int, default=50, metavar="N", help="timed passes of each candidate")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="computing threads")
-    parser.add_argument("--methods", nargs="+", choices=[*CALIBRATION, "nncf"], default=["minmax", "nncf"])
+    parser.add_argument("--methods", nargs="+", choices=["onnx", "nncf"], default=["onnx", "nncf"])
     return parser.parse_args(arguments)
 
 
@@ -71,7 +69,7 @@ def prepared(segmenter: Segmenter, files: Sequence[Path]) -> Iterator[Floats]:
         yield image[None, :, x : x + side, y : y + side].numpy()
 
 
-def quantise_onnx(source: Path, target: Path, pictures: Sequence[Floats], method: str) -> None:
+def quantise_onnx(source: Path, target: Path, pictures: Sequence[Floats]) -> None:
     """Weights per channel in 8 bits with sign, activations without, by ONNX Runtime."""
     import onnx
     from onnxruntime.quantization import (
@@ -102,8 +100,7 @@ def quantise_onnx(source: Path, target: Path, pictures: Sequence[Floats], method
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
         op_types_to_quantize=["Conv", "Add", "Concat", "AveragePool"],
-        calibrate_method=CalibrationMethod[CALIBRATION[method]],
-        extra_options={"CalibMaxIntermediateOutputs": BATCHES_IN_MEMORY},
+        calibrate_method=CalibrationMethod.MinMax,  # the others keep every feature map of every picture in memory
     )
     ready.unlink()
     model, original = onnx.load(target), onnx.load(source)
@@ -154,8 +151,8 @@ def candidates(segmenter: Segmenter, folder: Path, options: argparse.Namespace) 
             quantise_openvino(folder / "model.xml", folder / "int8.xml", pictures)
             found["openvino int8"] = OpenVinoNetwork(folder / "int8.xml", threads=torch_threads)
         else:
-            quantise_onnx(folder / "model.onnx", folder / f"int8_{method}.onnx", pictures, method)
-            found[f"onnx int8 ({method})"] = OnnxNetwork(folder / f"int8_{method}.onnx", threads=torch_threads)
+            quantise_onnx(folder / "model.onnx", folder / "int8.onnx", pictures)
+            found["onnx int8"] = OnnxNetwork(folder / "int8.onnx", threads=torch_threads)
     return found
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from banet_monai.choices import UNCERTAINTY
+from banet_monai.choices import BACKENDS, UNCERTAINTY
 from banet_monai.commands.grammar import NearestChoice, Setting
 
 __all__ = [
@@ -43,6 +43,7 @@ class RunOptions:
     device: str | None = None
     settings: tuple[tuple[str, Any], ...] = ()
     quiet: bool = False
+    backend: str | None = None
 
 
 @dataclass(frozen=True)
@@ -91,20 +92,23 @@ def run_options(command: Function) -> Function:
         bundle: Path | None,
         weights: Path | None,
         device: str | None,
+        backend: str | None,
         settings: tuple[tuple[str, Any], ...],
         quiet: bool,
         **others: Any,
     ) -> Any:
-        return command(run=RunOptions(task, bundle, weights, device, settings, quiet), **others)
+        return command(run=RunOptions(task, bundle, weights, device, settings, quiet, backend), **others)
 
     weights_help = "Weights of the network.  [default: the task's]"
     device_help = "Where to compute.  [default: a GPU where there is one]"
+    backend_help = f"What computes the network: {', '.join(BACKENDS)}; a file of banet export.  [default: torch]"
     set_help = "Any other entry of the configuration; nested ones as A::B=VALUE."
     return bundle_options(
         _with(
             gathered,
             click.option("--weights", type=FILE, metavar="FILE", help=weights_help),
             click.option("--device", metavar="cpu|cuda|cuda:N", callback=_known_device, help=device_help),
+            click.option("--backend", type=NearestChoice(BACKENDS), help=backend_help),
             click.option("--set", "settings", type=Setting(), multiple=True, metavar="NAME=VALUE", help=set_help),
             click.option("--quiet", is_flag=True, help="No progress bar and no closing lines."),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from typing import Any
 import click
 
 from banet_monai.bundles import Bundle, Task, config_names, find_bundle, with_hint
+from banet_monai.choices import BACKENDS
 from banet_monai.commands.grammar import shown
 from banet_monai.commands.options import RunOptions, is_device
 from banet_monai.commands.silence import in_words, quiet_libraries
@@ -35,6 +37,7 @@ class Plan:
         evaluate: with the configuration of evaluation.
         changes: entries of the configuration to their values.
         quiet: without a progress bar.
+        overlays: configurations laid over those of the task.
     """
 
     bundle: Bundle
@@ -42,6 +45,11 @@ class Plan:
     evaluate: bool
     changes: dict[str, Any]
     quiet: bool
+    overlays: tuple[Path, ...] = ()
+
+    def configs(self) -> list[Path]:
+        """All configuration files, later ones overriding earlier ones."""
+        return [*self.task.configs(evaluate=self.evaluate), *self.overlays]
 
 
 @dataclass(frozen=True)
@@ -92,6 +100,8 @@ def make_plan(
         bundle = find_bundle(options.bundle)
         task = bundle.task(options.task)
         config = task.config(evaluate=evaluate)
+        overlays = _backend_of(bundle, options.backend)
+        config |= {name: None for overlay in overlays for name in json.loads(overlay.read_text(encoding="utf-8"))}
     except (FileNotFoundError, ValueError) as error:
         raise click.UsageError(str(error)) from error
 
@@ -112,7 +122,17 @@ def make_plan(
         wanted["device"] = f"$torch.device('{device}')"
     if lacking := sorted(name for name in wanted if name.split("::")[0] not in config):
         raise click.UsageError(f"the configuration of '{task.name}' has no entry {', '.join(lacking)}.")
-    return Plan(bundle, task, evaluate, wanted, options.quiet)
+    return Plan(bundle, task, evaluate, wanted, options.quiet, overlays)
+
+
+def _backend_of(bundle: Bundle, backend: str | None) -> tuple[Path, ...]:
+    """The configuration of a backend; none for PyTorch, which is the bundle's own."""
+    if backend in (None, BACKENDS[0]):
+        return ()
+    overlay = bundle.root / "configs" / f"inference_{backend}.json"
+    if not overlay.is_file():
+        raise FileNotFoundError(f"the bundle has no configuration '{overlay.name}' for --backend {backend}.")
+    return (overlay,)
 
 
 def run_plan(plan: Plan, source: Path) -> Outcome:
@@ -212,7 +232,7 @@ def _check_device(device: str) -> None:
 def _parser(plan: Plan, source: Path) -> Any:
     from monai.bundle import ConfigParser
 
-    files = [str(file) for file in plan.task.configs(evaluate=plan.evaluate)]
+    files = [str(file) for file in plan.configs()]
     parser = ConfigParser(ConfigParser.load_config_files(files))
     for name, value in plan.changes.items():
         parser[name] = value

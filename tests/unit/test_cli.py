@@ -134,6 +134,7 @@ MISTAKES = {
     "samples of nothing": ("segment IN -o OUT --samples 4", "--samples is the number of predictions of --uncertainty"),
     "kind of uncertainty": ("segment IN -o OUT --uncertainty dropout", "(did you mean 'mc_dropout'?)"),
     "report without object": ("segment IN -o OUT --structured-report", "add dicom-seg to --format"),
+    "backend": ("segment IN -o OUT --backend onxx", "(did you mean 'onnx'?)"),
     "no output": ("segment IN", "Missing option '-o'; 'banet segment --help' shows how it is used."),
     "weights": ("segment IN -o OUT --weights none.pt", "'none.pt' does not exist"),
     "bundle": ("segment IN -o OUT --bundle FOLDER", "is no bundle: it has no configs/inference.json."),
@@ -238,6 +239,15 @@ def test_what_is_written_beside_the_masks_can_be_asked_for(command, picture, out
     assert banet(command, picture, "-o", out, *words).exit_code == 0
     wanted = {"uncertainty": "mc_dropout", "uncertainty_samples": 4, "measurements": True, "overlay": True}
     assert wanted.items() <= runs.changes.items()
+
+
+def test_a_backend_is_a_configuration_laid_over_the_tasks(picture, out, runs):
+    assert banet("segment", picture, "-o", out, "--backend", "onnx", "--set", "exported=mine.onnx").exit_code == 0
+    plan = runs[0][0]
+    assert [file.name for file in plan.configs()] == ["inference.json", "inference_onnx.json"]
+    assert plan.changes["exported"] == "mine.onnx"
+    assert banet("evaluate", picture, "-o", out, "--backend", "torch").exit_code == 0
+    assert [file.name for file in runs[1][0].configs()] == ["inference.json", "evaluate.json"]
 
 
 def test_a_structured_report_needs_measurements_and_brings_them(picture, out, runs):
