@@ -49,4 +49,4 @@ def _listed(runs: list[Run], finished: Collection[str], *, done: bool) -> str:
     titles: dict[str, list[str]] = {}
     for title, numbers in seeds.items():
         titles.setdefault(", ".join(numbers), []).append(title)
-    return "; ".join(f"{', '.join(names)} ({numbers})" for numbers, names in titles.items())
+    return "; ".join(f"{' · '.join(names)} ({numbers})" for numbers, names in titles.items())
