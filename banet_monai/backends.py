@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -28,7 +29,7 @@ __all__ = [
 PRECISIONS = {"auto": None, "none": "f32", "bf16": "bf16", "fp16": "f16"}  # an inferer's amp in OpenVINO's words
 
 
-class ExportedNetwork(nn.Module):
+class ExportedNetwork(nn.Module, ABC):
     """A network out of a file of ``banet export``: images in, logits out, in evaluation alone.
 
     Args:
@@ -61,9 +62,9 @@ class ExportedNetwork(nn.Module):
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
             return self.compute(x.to(torch.float32))
 
+    @abstractmethod
     def compute(self, x: torch.Tensor) -> torch.Tensor:
         """Logits of float32 images whose shape was checked."""
-        raise NotImplementedError
 
     def train(self, mode: bool = True) -> ExportedNetwork:
         """Refused, unless it is ``eval()``."""

@@ -53,3 +53,15 @@ def test_the_metadata_state_the_measured_figures():
 
 def test_the_tables_of_the_comparison_are_those_of_the_result_files(capsys):
     assert tables.main(["--check", str(ROOT / "docs" / "validation.md")]) == 0, capsys.readouterr().out
+
+
+def test_the_words_about_the_comparison_give_the_differences_of_the_result_files():
+    report = tables.Report("cpu/isic2017", tables.load_results(tables.RESULTS)["cpu/isic2017"])
+    ja, boundary = ({n: d.mean for n, d in report.differences(m).items()} for m in ("ja", "boundary_iou"))
+    text = " ".join((ROOT / "docs" / "validation.md").read_text().split())
+    parts = ["banet_no_pee", "banet_no_mtl", "banet_no_ia", "banet_no_cff"]
+    for words, found in (("the JA changes by", ja), ("the Boundary IoU by", boundary)):
+        *first, last = (f"{found[part]:+.3f}" for part in parts)
+        assert f"{words} {', '.join(first)} and {last}" in text
+    for peer in ("unet", "deeplabv3"):
+        assert f"JA {-ja[peer]:+.3f}, Boundary IoU {-boundary[peer]:+.3f}" in text
