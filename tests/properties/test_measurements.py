@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
@@ -50,11 +50,21 @@ def relative(found, expected):
     return abs(found / expected - 1)
 
 
+def mirror_bound(border, content, step):
+    """Most a symmetrical shape can seem asymmetrical on a grid.
+
+    Between pixels a straight edge of the mask lies up to half a step beside the true one. So a pixel can miss its
+    counterpart only where its mirror image is less than half a step from the outline: in a band of that depth.
+    """
+    return border * step / 2 / content
+
+
 # ---- smooth shapes ---------------------------------------------------------------------------------------------------
 
 
 @QUICK
 @given(st.floats(6, 25), ratios, angles, anisotropies, st.booleans(), st.tuples(shares, shares))
+@example(6.0, 1.6875, 1.6875, 1.0, False, (0.0, 0.0))  # seems the least symmetrical of all seen: 0.062
 def test_an_ellipse_has_the_measures_of_its_formulas(short, ratio, angle, anisotropy, swap, offset):
     step = 0.4
     spacing = (step, step / anisotropy) if swap else (step / anisotropy, step)
@@ -71,7 +81,7 @@ def test_an_ellipse_has_the_measures_of_its_formulas(short, ratio, angle, anisot
     assert abs(found.circularity - 4 * math.pi**2 * a * b / ellipse_perimeter(a, b) ** 2) < 0.06
     assert found.solidity > 0.9
     assert 1 <= found.border_irregularity < 1.03
-    assert found.asymmetry < 0.06
+    assert found.asymmetry <= mirror_bound(ellipse_perimeter(a, b), math.pi * a * b, step)
     assert found.components == 1
     centre = np.array(mask.shape) // 2 + offset
     assert np.abs((np.array(found.centroid) - centre) * spacing).max() < 0.25 * step
@@ -95,7 +105,7 @@ def test_an_ellipsoid_has_the_measures_of_its_formulas(short, second, third, axe
     sphericity = math.pi ** (1 / 3) * (6 * volume) ** (2 / 3) / ellipsoid_surface(half_axes)
     assert abs(found.sphericity - sphericity) < 0.04
     assert found.solidity > 0.87
-    assert found.asymmetry < 0.08
+    assert found.asymmetry <= mirror_bound(ellipsoid_surface(half_axes), volume, step)
     assert found.border_irregularity is None
 
 
