@@ -30,6 +30,8 @@ __all__ = ["Places", "RunError", "Workplace", "evaluate", "lay_over", "overrides
 
 LOG_LINES = 15  # of a failed command, shown
 MEMORY_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes in a unit of ru_maxrss
+WEIGHTS = "last.pt"
+START = "run:"  # before the name of a run whose weights another begins with
 EVALUATION_KEYS = ("encoder", "image_size", "scale", "spacing", "intensity", "amp", "device")
 
 
@@ -91,6 +93,20 @@ class Places:
             raise FileNotFoundError(f"it starts from '{name}', but {where}: use --weights or BANET_WEIGHTS.")
         return (self.weights / name).resolve()
 
+    def start(self, run: Run) -> Path | None:
+        """Judged weights of the run that this one goes on from, where ``init`` is ``run:BUDGET/DATASET/EXPERIMENT``.
+
+        Raises:
+            FileNotFoundError: when that run, of the same seed, has not been finished here.
+        """
+        init = str(run.settings.get("init", ""))
+        if not init.startswith(START):
+            return None
+        name = f"{init.removeprefix(START)}/seed{run.seed}"
+        if not (weights := self.runs / name / WEIGHTS).is_file():
+            raise FileNotFoundError(f"it goes on from the run '{name}', which is not finished in '{self.runs}'.")
+        return weights.resolve()
+
     def result(self, run: Run) -> Path:
         """File of the run's result."""
         return self.results / f"{run.name}.json"
@@ -109,7 +125,7 @@ class Workplace:
         self.training = self.folder / "training"
         self.state = self.training / "state.pt"
         self.evaluation = self.folder / "evaluation"
-        self.weights = self.folder / "last.pt"
+        self.weights = self.folder / WEIGHTS
         self.train_overlay = self.folder / "train.json"
         self.evaluate_overlay = self.folder / "evaluate.json"
         self.segments = self.folder / "segments.json"
@@ -143,11 +159,13 @@ def lay_over(run: Run, places: Places) -> tuple[dict[str, Any], dict[str, Any]]:
     """The overlays of training and evaluation, with the paths of this machine.
 
     Raises:
-        FileNotFoundError: when the data set or the encoder's weights are not there.
+        FileNotFoundError: when the data set, the encoder's weights or the run to go on from are not there.
     """
     base, content, place = _merged(run.training_files()), overrides(run), Workplace(run, places)
     folder, names = places.dataset(run), run.data.get("val_ids")
     weights = places.encoder_weights(run, content.get("encoder", base["encoder"]))
+    if (start := places.start(run)) is not None:
+        content["init"] = str(start)
     where = {} if folder is None else {"dataset_dir": str(folder)}
     if names is not None:
         where["val_ids"] = str(ROOT / names)

@@ -78,6 +78,18 @@ def test_missing_data_and_weights_are_named_before_anything_starts(places, quick
         check(from_imagenet, places)
 
 
+def test_a_run_goes_on_from_the_judged_weights_of_another_of_its_seed(places, quick):
+    settings = {**quick.settings, "init": "run:cpu/isic2017/banet"}
+    run = dataclasses.replace(quick, settings=settings, seed=2)
+    with pytest.raises(FileNotFoundError, match="goes on from the run 'cpu/isic2017/banet/seed2'"):
+        check(run, places)
+    weights = places.runs / "cpu" / "isic2017" / "banet" / "seed2" / "last.pt"
+    weights.parent.mkdir(parents=True)
+    weights.touch()
+    assert lay_over(run, places)[0]["init"] == str(weights)
+    assert definition(run)["overrides"]["init"] == "run:cpu/isic2017/banet"
+
+
 def test_another_number_of_cases_than_was_agreed_is_refused(places, quick):
     make_pictures(places.data / "pictures")
     check(on_pictures(quick), places)
