@@ -16,7 +16,7 @@ INSTALLED := $(VENV)/.installed
 INTEGRATION_TESTS := $(if $(CI),not gpu and not real_data,)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo label bundle zoo-check test lint types unit integration format bench-quick clean
+.PHONY: help install demo label bundle zoo-check test lint types unit integration format bench bench-quick clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-20s %s\n", $$1, $$2}'
@@ -76,8 +76,11 @@ format: $(INSTALLED)  ## let ruff mend what it can
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
-bench-quick: $(INSTALLED)  ## a two-minute look at speed and memory
-	$(PY) -m benchmarks.network_speed --quick
+bench: $(INSTALLED)  ## all speed benchmarks of the CPU, about half an hour; fills docs/performance.md
+	$(PY) -m benchmarks.everything
+
+bench-quick: $(INSTALLED)  ## the quick form of every speed benchmark, under five minutes
+	$(PY) -m benchmarks.everything --quick
 
 clean:  ## remove what these commands made, the environment included
 	rm -rf $(VENV) $(LABEL_VENV) .venv-label-tests demo runs eval build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

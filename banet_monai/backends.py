@@ -51,6 +51,10 @@ class ExportedNetwork(nn.Module, ABC):
 
     def __init__(self, path: Path, description: Description, *, task: str | None, weights: str | Path | None) -> None:
         super().__init__()
+        if (
+            weights is not None and Path(weights) == path
+        ):  # the file itself was named, as by --weights: nothing to hold it to
+            weights = None
         description.require(str(path), task=task, weights=weights)
         self.path, self.description = path, description
         self.spatial_dims = description.spatial_dims

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-__all__ = ["BACKENDS", "EXPORTS", "EXPORT_PACKAGES", "FORMATS", "IRREGULAR", "SEG_KINDS", "UNCERTAINTY"]
+__all__ = [
+    "BACKENDS",
+    "CORRUPTIONS",
+    "EXPORTS",
+    "EXPORT_PACKAGES",
+    "FORMATS",
+    "INT8_PACKAGES",
+    "IRREGULAR",
+    "SEG_KINDS",
+    "UNCERTAINTY",
+]
 
 FORMATS = ("auto", "png", "nifti", "dicom-seg", "contours")  # of results
 SEG_KINDS = ("binary", "fractional", "labelmap")  # of DICOM SEG, its SegmentationType
@@ -11,4 +21,20 @@ UNCERTAINTY = ("none", "entropy", "mc_dropout", "tta", "ensemble")  # where seve
 # formats of networks for use elsewhere, and the ending of their files; OpenVINO keeps weights beside it, in .bin
 EXPORTS = {"onnx": ".onnx", "openvino": ".xml", "torch-export": ".pt2", "torchscript": ".ts"}
 EXPORT_PACKAGES = {"onnx": ("onnx", "onnxscript"), "openvino": ("openvino", "onnx", "onnxscript")}  # needed to write
+INT8_PACKAGES = ("nncf", "openvino", "onnx", "onnxscript")  # needed to write 8-bit integers; OpenVINO alone runs them
 BACKENDS = ("torch", "onnx", "openvino", "trt")  # what computes the network
+# kinds of worse images, see banet_monai.robustness.catalogue
+CORRUPTIONS = (
+    "noise",
+    "blur",
+    "contrast",
+    "dark",
+    "bright",
+    "jpeg",
+    "resolution",
+    "rotation",
+    "hair",
+    "ruler",
+    "ink",
+    "thickness",
+)

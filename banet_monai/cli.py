@@ -16,6 +16,7 @@ from banet_monai.commands.info import info
 from banet_monai.commands.label import label
 from banet_monai.commands.prepare import prepare
 from banet_monai.commands.report import report
+from banet_monai.commands.robustness import robustness
 from banet_monai.commands.segment import segment
 from banet_monai.commands.store import store
 
@@ -41,7 +42,7 @@ def cli(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for command in (segment, evaluate, info, store, prepare, label, gallery, report, export):
+for command in (segment, evaluate, info, store, prepare, label, gallery, report, robustness, export):
     cli.add_command(command)
 
 

@@ -13,12 +13,13 @@ from typing import Any, NamedTuple
 
 import torch
 from monai.data import MetaTensor
-from monai.inferers import Inferer, sliding_window_inference
+from monai.inferers import Inferer
 from monai.utils import ensure_tuple_rep
 from tqdm import tqdm
 
 from banet_monai.export import optimized_form
 from banet_monai.flags import as_flag, as_number
+from banet_monai.windows import PADDING_MODES, Grid, Predict, blend_windows
 
 __all__ = ["AutocastInferer", "FlipInferer", "SegmentationInferer", "autocast_dtype"]
 
@@ -94,9 +95,9 @@ class SegmentationInferer(Inferer):
     ``(B, C, H, W, D)``    slices along D, batched             windows in all three axes
     =====================  ==================================  ==========================
 
-    Windows overlap and are blended (``monai.inferers.sliding_window_inference``); an input of exactly ``roi_size`` is
-    one plain pass; a smaller one is padded. When memory runs out, the batch is halved, with a warning, and the work
-    goes on from there.
+    Windows overlap and are blended as in MONAI's ``SlidingWindowInferer`` and ``SliceInferer``, with less work around
+    the network (:mod:`banet_monai.windows`); an input of exactly ``roi_size`` is one plain pass; a smaller one is
+    padded. When memory runs out, the batch is halved, with a warning, and the work goes on from there.
 
     A network in training mode keeps its dropout, as MONAI Label's epistemic scoring wants it, and nothing else of that
     mode: it normalises with what it learned, not with the windows at hand, and is left as it came.
@@ -107,6 +108,8 @@ class SegmentationInferer(Inferer):
         sw_batch_size: windows, or slices, per pass of the network.
         overlap: share of a window that the next one covers, 0 <= overlap < 1.
         mode: ``"gaussian"`` or ``"constant"`` blending.
+        padding_mode: what lies beside an input that is smaller than a window: ``"constant"`` (zeros), ``"reflect"``,
+            ``"replicate"`` or ``"circular"``.
         amp: see :func:`autocast_dtype`.
         sw_device: where the network runs. None: where the input lies.
         device: where windows are stitched and the result lies, for example ``"cpu"`` for large volumes. None: where the
@@ -132,6 +135,7 @@ class SegmentationInferer(Inferer):
         sw_batch_size: int = 8,
         overlap: float = 0.5,
         mode: str = "gaussian",
+        padding_mode: str = "constant",
         amp: str = "auto",
         sw_device: str | torch.device | None = None,
         device: str | torch.device | None = None,
@@ -148,11 +152,12 @@ class SegmentationInferer(Inferer):
             raise ValueError(f"sw_batch_size must be at least 1, got {sw_batch_size}.")
         if mode not in ("gaussian", "constant"):
             raise ValueError(f"mode must be 'gaussian' or 'constant', got '{mode}'.")
+        if padding_mode not in PADDING_MODES:
+            raise ValueError(f"padding_mode must be one of {', '.join(PADDING_MODES)}, got '{padding_mode}'.")
         self.spatial_dims = spatial_dims
         self.roi_size = ensure_tuple_rep(roi_size, spatial_dims)
         self.sw_batch_size = sw_batch_size
-        self.overlap = overlap
-        self.mode = mode
+        self.grid = Grid(self.roi_size, overlap, mode, padding_mode)
         self.sw_device = None if sw_device is None else torch.device(sw_device)
         self.device = None if device is None else torch.device(device)
         self.optimize = as_flag(optimize, "optimize")
@@ -187,31 +192,39 @@ class SegmentationInferer(Inferer):
             return MetaTensor(logits).copy_meta_from(inputs, copy_attr=False)  # type: ignore[no-untyped-call]
         return logits
 
-    def _slices(self, volume: torch.Tensor, predict: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-        """``(B, C, H, W, D)`` through a 2D network, a few slices at a time."""
-        batch, depth = volume.shape[0], volume.shape[-1]
-        slices = volume.movedim(-1, 1).flatten(0, 1)  # (B * D, C, H, W)
-        chunk, start, result = self.sw_batch_size, 0, None
-        with tqdm(total=len(slices), unit="slice", disable=not self.progress) as bar:
-            while start < len(slices):
-                # the chunk that was found to fit is kept for the slices that follow
-                logits, chunk = self._with_smaller_batches(slices[start : start + chunk], predict, chunk)
-                if result is None:
-                    result = logits.new_empty((len(slices), *logits.shape[1:]))
-                result[start : start + len(logits)] = logits
-                start += len(logits)
-                bar.update(len(logits))
+    def _slices(self, volumes: torch.Tensor, predict: Predict) -> torch.Tensor:
+        """``(B, C, H, W, D)`` through a 2D network, a few slices at a time: only these are copied."""
+        chunk, result, depth = self.sw_batch_size, None, volumes.shape[-1]
+        with tqdm(total=len(volumes) * depth, unit="slice", disable=not self.progress) as bar:
+            for number, volume in enumerate(volumes):
+                start = 0
+                while start < depth:
+                    slices = volume[..., start : start + chunk].movedim(-1, 0).contiguous()  # (chunk, C, H, W)
+                    # the chunk that was found to fit is kept for the slices that follow
+                    logits, chunk = self._with_smaller_batches(slices, predict, chunk)
+                    if result is None:
+                        result = logits.new_empty((len(volumes), *logits.shape[1:], depth))
+                    result[number, ..., start : start + len(logits)] = logits.movedim(0, -1)
+                    start += len(logits)
+                    bar.update(len(logits))
         if result is None:
-            raise ValueError(f"the input of shape {tuple(volume.shape)} holds no slice.")
-        return result.reshape(batch, depth, *result.shape[1:]).movedim(1, -1).contiguous()
+            raise ValueError(f"the input of shape {tuple(volumes.shape)} holds no slice.")
+        return result
 
-    def _with_smaller_batches(
-        self, images: torch.Tensor, predict: Callable[[torch.Tensor], torch.Tensor], batch: int
-    ) -> tuple[torch.Tensor, int]:
+    def _with_smaller_batches(self, images: torch.Tensor, predict: Predict, batch: int) -> tuple[torch.Tensor, int]:
         """Logits of ``images`` and the batch that fitted into memory."""
         while True:
             try:
-                return self._windows(images, predict, batch), batch
+                logits = blend_windows(
+                    images,
+                    predict,
+                    grid=self.grid,
+                    batch=batch,
+                    sw_device=self.sw_device,
+                    device=self.device,
+                    progress=self.progress and images.ndim - 2 == self.spatial_dims,
+                )
+                return logits, batch
             except (RuntimeError, MemoryError) as error:
                 if not _is_out_of_memory(error):
                     raise
@@ -224,30 +237,6 @@ class SegmentationInferer(Inferer):
                 torch.cuda.empty_cache()
             logger.warning("out of memory with %d windows at a time, going on with %d.", batch, batch // 2)
             batch //= 2
-
-    def _windows(
-        self, images: torch.Tensor, predict: Callable[[torch.Tensor], torch.Tensor], batch: int
-    ) -> torch.Tensor:
-        """``(B, C, *spatial)`` of the network's rank."""
-        device = self.device or images.device
-        sw_device = self.sw_device or images.device
-        if tuple(images.shape[2:]) == self.roi_size:  # one window per image: nothing to blend
-            parts = [predict(part.to(sw_device)).to(device) for part in torch.split(images, batch)]
-            return torch.cat(parts)
-        logits = sliding_window_inference(
-            images,
-            roi_size=self.roi_size,
-            sw_batch_size=batch,
-            predictor=predict,
-            overlap=self.overlap,
-            mode=self.mode,
-            sw_device=sw_device,
-            device=device,
-            progress=self.progress and images.ndim - 2 == self.spatial_dims,
-        )
-        if not isinstance(logits, torch.Tensor):
-            raise TypeError(f"the network must return a tensor or a dict with 'mask', got {type(logits).__name__}.")
-        return logits.float()
 
 
 @contextmanager

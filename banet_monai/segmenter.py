@@ -30,7 +30,8 @@ class Segmentation:
 
     Attributes:
         mask: label ids, uint8, ``(W, H)`` of a picture or ``(X, Y, Z)`` of a volume (MONAI's axis order: x first).
-        probability: float32 ``(C, *mask.shape)``, channel as the network's (one for a single structure).
+        probability: float32 ``(C, *mask.shape)``, channel as the network's (one for a single structure), at the
+            temperature of the configuration; the mask is decided without it.
         affine: voxel indices to patient coordinates (RAS, mm), 4x4; the identity for a picture without geometry.
         image: the image on the network's grid with its record of how it got there.
         labels: ``mask`` with a channel and the meta data of the file, as MONAI's transforms take it.
@@ -122,8 +123,9 @@ class Segmenter:
             batch["pred"] = self.inferer(batch["image"].to(self.device), self.network)
         record = decollate_batch(batch)[0]
         record = self.to_probability(record)
-        probability = record["pred"]
+        record = {"probability": record["pred"], **record}
         record = self.to_labels(record)
+        probability = record["probability"]  # the chain may keep it, at its temperature
         return Segmentation(
             mask=record["pred"].cpu().numpy()[0].astype(np.uint8),
             probability=probability.cpu().numpy().astype(np.float32),

@@ -10,18 +10,18 @@ import json
 from pathlib import Path
 from typing import Any
 
-__all__ = ["ALL", "BANET", "MONAI", "QUICK", "REFERENCE"]
+__all__ = ["ALL", "BANET", "LIGHT_V3", "MONAI", "QUICK", "REFERENCE", "VOLUME_NETWORK"]
 
 Definition = dict[str, Any]
 
 
-TRAINING_CONFIGURATION = Path(__file__).resolve().parents[1] / "bundle" / "configs" / "train.json"
+BUNDLE = Path(__file__).resolve().parents[1] / "bundle"
 
 
-def _shipped() -> Definition:
-    """The network of the bundle, out of its configuration."""
-    configuration = json.loads(TRAINING_CONFIGURATION.read_text(encoding="utf-8"))
-    return {**configuration["network_def"], "encoder": configuration["encoder"]}
+def _shipped(configuration: str = "configs/train.json") -> Definition:
+    """The network of the bundle, or of one of its tasks, out of its configuration."""
+    config = json.loads((BUNDLE / configuration).read_text(encoding="utf-8"))
+    return {**config["network_def"], "encoder": config["encoder"]}
 
 
 def _banet(encoder: str, output_stride: int, *, separable: bool) -> Definition:
@@ -36,8 +36,12 @@ def _banet(encoder: str, output_stride: int, *, separable: bool) -> Definition:
 REFERENCE = "BA-Net light, as shipped"
 """The network whose time is 1 in the column of relative times."""
 
+LIGHT_V3 = "BA-Net light with mobilenet_v3_large"
+"""The network of the bundle with the other light encoder."""
+
 BANET: dict[str, Definition] = {
     REFERENCE: _shipped(),
+    LIGHT_V3: _shipped() | {"encoder": "mobilenet_v3_large"},
     "BA-Net mobilenet_v2, os 16, separable": _banet("mobilenet_v2", 16, separable=True),
     "BA-Net mobilenet_v3_large, os 16, separable": _banet("mobilenet_v3_large", 16, separable=True),
     "BA-Net resnet18, os 16, separable": _banet("resnet18", 16, separable=True),
@@ -46,6 +50,9 @@ BANET: dict[str, Definition] = {
     "BA-Net resnet50, os 8, separable": _banet("resnet50", 8, separable=True),
     "BA-Net resnet50, os 8 (the paper's)": _banet("resnet50", 8, separable=False),
 }
+
+VOLUME_NETWORK: Definition = _shipped("tasks/hippocampus/inference.json")
+"""The 3D network of the bundle's hippocampus task."""
 
 _IN_OUT = {"spatial_dims": 2, "in_channels": 3, "out_channels": 1}
 _FIVE_LEVELS = {"channels": [32, 64, 128, 256, 512], "strides": [2, 2, 2, 2]}

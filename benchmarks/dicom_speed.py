@@ -10,8 +10,6 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -22,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.machine import describe_machine, resident_mib
+from benchmarks.reporting import RESULTS, measure_apart, measured_on, quartiles, write_report
 
-ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = "dcmread + pixel_array + np.stack"
 WARM_UP = 3  # slices of the small series on which everything is imported and tried before the measurement
 UID_ROOT = "1.2.826.0.1.3680043.10.9"
@@ -33,7 +31,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """Options of the command line; ``--quick`` overrides size and rounds."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.dicom_speed", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="60 slices of 256 pixels, two rounds: under a minute")
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", help="folder of JSON and Markdown")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of JSON and Markdown")
     parser.add_argument("--slices", type=int, default=300)
     parser.add_argument("--size", type=int, default=512, help="rows and columns")
     parser.add_argument("--rounds", type=int, default=7, help="processes for each way of reading")
@@ -166,18 +164,8 @@ def measure(way: str, series: Path, warm_up: Path, steps: int) -> dict[str, Any]
 
 def run_one(way: str, series: Path, warm_up: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Measure in a process of its own."""
-    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.dicom_speed", "--steps", str(options.steps)]
-    done = subprocess.run(
-        [*command, "--one", way, str(series), str(warm_up)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise SystemExit(f"{way}: measurement failed with exit code {done.returncode}\n{done.stderr[-2000:]}")
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return result
+    job = ("--steps", str(options.steps), "--one", way, str(series), str(warm_up))
+    return measure_apart("benchmarks.dicom_speed", *job, what=way)
 
 
 def summarize(results: dict[str, list[dict[str, Any]]], volume_mib: float) -> list[dict[str, Any]]:
@@ -185,7 +173,7 @@ def summarize(results: dict[str, list[dict[str, Any]]], volume_mib: float) -> li
     rows = []
     for way, rounds in results.items():
         seconds = sorted(value for one in rounds for value in one["seconds"])
-        quartiles = statistics.quantiles(seconds, n=4, method="inclusive")
+        low, median, high = quartiles(seconds)
         ratios = [
             statistics.median(one["seconds"]) / statistics.median(reference["seconds"])
             for one, reference in zip(rounds, results[REFERENCE], strict=True)
@@ -195,8 +183,8 @@ def summarize(results: dict[str, list[dict[str, Any]]], volume_mib: float) -> li
         rows.append(
             {
                 "way": way,
-                "median_s": quartiles[1],
-                "quartiles_s": [quartiles[0], quartiles[2]],
+                "median_s": median,
+                "quartiles_s": [low, high],
                 "fastest_s": seconds[0],
                 "processor_s": statistics.median(value for one in rounds for value in one["processor_seconds"]),
                 "relative_time": statistics.median(ratios),
@@ -211,15 +199,14 @@ def summarize(results: dict[str, list[dict[str, Any]]], volume_mib: float) -> li
 
 def format_markdown(report: dict[str, Any]) -> str:
     """A table under a line about the machine."""
-    machine, conditions = report["machine"], report["conditions"]
-    versions = ", ".join(f"{name} {version}" for name, version in machine["packages"].items() if version)
+    conditions = report["conditions"]
     size, slices = conditions["size"], conditions["slices"]
     lines = [
         "# Reading a DICOM series and writing its SEG",
         "",
-        f"Measured on: {machine['processor']}, {machine['cores']} cores; {machine['system']}, "
-        f"Python {machine['python']}, {versions}, pydicom {report['pydicom']}; commit {machine['commit']}.",
-        f"{slices} files of {size} x {size} signed 16-bit values, in the system's file cache. Time is the median, with "
+        measured_on(report["machine"]),
+        f"Read by pydicom {report['pydicom']}: {slices} files of {size} x {size} signed 16-bit values, in the system's "
+        "file cache. Time is the median, with "
         f"the quartiles in brackets; processes per row: {conditions['rounds']}, readings in each: "
         f"{conditions['steps']}. Relative: median over rounds of the time divided by the first row's in the same "
         "round. Processor: time of all cores together. Memory: peak of the process above what it held before, also in "
@@ -270,12 +257,8 @@ def main(arguments: list[str] | None = None) -> None:
         "volume_mib": volume_mib,
         "rows": summarize(results, volume_mib),
     }
-    options.out.mkdir(parents=True, exist_ok=True)
     stem = "dicom_speed" + ("_quick" if options.quick else "")
-    (options.out / f"{stem}.json").write_text(json.dumps(report, indent=2) + "\n")
-    (options.out / f"{stem}.md").write_text(format_markdown(report))
-    print(format_markdown(report))
-    print(f"Written: {options.out / stem}.json and .md")
+    write_report(options.out, stem, report, format_markdown(report))
 
 
 if __name__ == "__main__":

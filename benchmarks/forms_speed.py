@@ -10,17 +10,16 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
 from collections import defaultdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.candidates import BANET, REFERENCE
+from benchmarks.candidates import BANET, LIGHT_V3, REFERENCE
+from benchmarks.reporting import RESULTS, measure_apart, measured_on, quartiles, write_report
 
-ROOT = Path(__file__).resolve().parents[1]
 LIGHT, PAPER, SEPARABLE = REFERENCE, "BA-Net resnet50, os 8 (the paper's)", "BA-Net resnet50, os 16, separable"
+NETWORKS = (PAPER, SEPARABLE, LIGHT, LIGHT_V3)
 
 
 class Row(NamedTuple):
@@ -41,14 +40,14 @@ GOALS = {
 }
 IN_TORCH = [
     Row(network, form, dtype)
-    for network in (PAPER, SEPARABLE, LIGHT)
+    for network in NETWORKS
     for form in ("plain", "eager", "optimized")
     for dtype in ("float32", "bfloat16")
     if (form, dtype) != ("plain", "bfloat16")
 ]
 ELSEWHERE = [
     Row(network, form, dtype)
-    for network in (PAPER, LIGHT)
+    for network in (PAPER, LIGHT, LIGHT_V3)
     for form, dtype in (
         ("torchscript", "float32"),
         ("torch-export", "float32"),
@@ -65,7 +64,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.forms_speed", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="the rows that the goals speak of alone")
     parser.add_argument("--compiled", action="store_true", help="torch.compile too, which takes minutes to begin")
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", help="folder of JSON and Markdown")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of JSON and Markdown")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:1; on CUDA the forms of PyTorch alone")
     parser.add_argument("--image-size", type=int, default=256, help="pixels along a side, a multiple of 32")
     parser.add_argument("--batch", type=int, default=1)
@@ -82,8 +81,8 @@ def choose_rows(options: argparse.Namespace) -> list[Row]:
         return list(QUICK)
     rows = [*IN_TORCH, *(ELSEWHERE if options.device == "cpu" else [])]
     if options.compiled:
-        rows += [Row(network, "compiled", "bfloat16") for network in (PAPER, SEPARABLE, LIGHT)]
-    return sorted(rows, key=lambda row: (PAPER, SEPARABLE, LIGHT).index(row.network))
+        rows += [Row(network, "compiled", "bfloat16") for network in NETWORKS]
+    return sorted(rows, key=lambda row: NETWORKS.index(row.network))
 
 
 def run_job(row: Row, folder: Path, options: argparse.Namespace, *, export_alone: bool = False) -> dict[str, Any]:
@@ -100,18 +99,7 @@ def run_job(row: Row, folder: Path, options: argparse.Namespace, *, export_alone
         "warmup": 0 if export_alone else options.warmup,
         "steps": 0 if export_alone else options.steps,
     }
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "benchmarks.measure_form", json.dumps(job)],
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": str(options.threads)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise SystemExit(f"{row}: measurement failed with exit code {done.returncode}\n{done.stderr[-2000:]}")
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return result
+    return measure_apart("benchmarks.measure_form", json.dumps(job), what=" | ".join(row), threads=options.threads)
 
 
 def summarize(results: dict[Row, list[dict[str, Any]]]) -> list[dict[str, Any]]:
@@ -119,7 +107,7 @@ def summarize(results: dict[Row, list[dict[str, Any]]]) -> list[dict[str, Any]]:
     entries = []
     for row, rounds in results.items():
         seconds = sorted(value for one in rounds for value in one["seconds"])
-        quartiles = statistics.quantiles(seconds, n=4, method="inclusive") if len(seconds) > 1 else seconds * 3
+        low, median, high = quartiles(seconds)
         ratios = [
             statistics.median(one["seconds"]) / statistics.median(reference["seconds"])
             for one, reference in zip(rounds, results.get(PLAIN, []), strict=False)
@@ -127,8 +115,8 @@ def summarize(results: dict[Row, list[dict[str, Any]]]) -> list[dict[str, Any]]:
         entries.append(
             {
                 **row._asdict(),
-                "median_s": quartiles[1],
-                "quartiles_s": [quartiles[0], quartiles[2]],
+                "median_s": median,
+                "quartiles_s": [low, high],
                 "fastest_s": seconds[0],
                 "relative_time": statistics.median(ratios) if ratios else None,
                 "relative_time_of_rounds": ratios,
@@ -143,15 +131,11 @@ def summarize(results: dict[Row, list[dict[str, Any]]]) -> list[dict[str, Any]]:
 
 def format_markdown(report: dict[str, Any]) -> str:
     """The table under a line about the machine."""
-    machine, conditions = report["machine"], report["conditions"]
-    versions = ", ".join(f"{name} {version}" for name, version in machine["packages"].items() if version)
-    where = machine["processor"] if conditions["device"] == "cpu" else machine["gpu"]
-    size = conditions["image_size"]
+    conditions, size = report["conditions"], report["conditions"]["image_size"]
     lines = [
         "# Forms of BA-Net beside a plain implementation",
         "",
-        f"Measured on: {where}, {conditions['threads']} threads; {machine['system']}, Python {machine['python']}, "
-        f"{versions}; commit {machine['commit']}.",
+        measured_on(report["machine"], device=conditions["device"], threads=conditions["threads"]),
         f"Batch of {conditions['batch']}, pictures of {size} x {size} pixels. Time is the median, with quartiles in "
         "brackets; relative to the plain paper's form is the median over rounds of paired times. Processes per row: "
         f"{conditions['rounds']}, timed calls in each: {conditions['steps']}, calls before to warm up: "
@@ -199,12 +183,8 @@ def main(arguments: list[str] | None = None) -> None:
         "conditions": conditions,
         "rows": summarize({row: results[row] for row in rows}),
     }
-    options.out.mkdir(parents=True, exist_ok=True)
     stem = f"forms_speed_{options.device.replace(':', '')}" + ("_quick" if options.quick else "")
-    (options.out / f"{stem}.json").write_text(json.dumps(report, indent=2) + "\n")
-    (options.out / f"{stem}.md").write_text(format_markdown(report))
-    print(format_markdown(report))
-    print(f"Written: {options.out / stem}.json and .md")
+    write_report(options.out, stem, report, format_markdown(report))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 """The shipped network in 8-bit integers: what it loses and what it gains. ``python -m benchmarks.int8 --help``.
 
-Static quantisation by ONNX Runtime and, where it is installed, by NNCF for OpenVINO, calibrated on training pictures as
-the bundle prepares them; every candidate then segments the validation pictures through the bundle. Times are paired:
-each picture goes through all candidates in turn, and *relative* is the median of the ratios to the reference.
+Static quantisation by ONNX Runtime and by NNCF for OpenVINO (``banet export --int8``), calibrated on training pictures
+as the bundle prepares them; every candidate then segments the validation pictures through the bundle. JA is compared
+picture by picture, with an interval over other draws of pictures. Times are paired: each picture goes through all
+candidates in turn, and *relative* is the median of the ratios to the reference. The light network with another encoder
+is timed alone, with random weights.
 """
 
 from __future__ import annotations
@@ -14,22 +16,29 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
+from monai.bundle import ConfigParser
 from numpy.typing import NDArray
 from PIL import Image
 
 from banet_monai.backends import ExportedNetwork, OnnxNetwork, OpenVinoNetwork
-from banet_monai.export import describe, export, optimize
+from banet_monai.export import describe, export, optimize, quantize
+from banet_monai.export.tasks import calibration_images
+from banet_monai.metrics import bootstrap_interval
+from banet_monai.networks import BANet
+from banet_monai.report.manifest import file_sha256
 from banet_monai.segmenter import Segmenter
+from benchmarks.candidates import BANET, LIGHT_V3
 from benchmarks.machine import describe_machine
+from benchmarks.reporting import RESULTS, measured_on, write_report
 
-ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = "torch float32"
+OTHER = "mobilenet_v3_large"
 MOST_LOSS, MOST_TIME, MOST_MB = 0.005, 0.5, 25.0  # of validation JA; of the reference's time; of the file
 
 Floats = NDArray[np.float32]
@@ -42,14 +51,21 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         "--dataset-dir", type=Path, required=True, help="folder with train/ and val/, images/ and masks/"
     )
     parser.add_argument("--weights", type=Path, help="weights of the network (default: the shipped ones)")
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", help="folder of JSON and Markdown")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of JSON and Markdown")
     parser.add_argument("--keep", type=Path, help="folder in which the quantised files are kept")
     parser.add_argument("--calibration", type=int, default=100, metavar="N", help="training pictures to calibrate on")
     parser.add_argument("--validation", type=int, metavar="N", help="validation pictures (default: all)")
     parser.add_argument("--times", type=int, default=50, metavar="N", help="timed passes of each candidate")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="computing threads")
     parser.add_argument("--methods", nargs="+", choices=["onnx", "nncf"], default=["onnx", "nncf"])
-    return parser.parse_args(arguments)
+    parser.add_argument("--quick", action="store_true", help="few pictures and passes: a minute; no figures to keep")
+    options = parser.parse_args(arguments)
+    if options.quick:
+        options.calibration, options.validation, options.times = 8, 6, 5
+    if "nncf" in options.methods and importlib.util.find_spec("nncf") is None:
+        print('nncf is not installed (pip install "banet-monai[int8]"): no 8-bit integers for OpenVINO.')
+        options.methods = [method for method in options.methods if method != "nncf"]
+    return options
 
 
 def pairs(folder: Path) -> list[tuple[Path, Path]]:
@@ -60,13 +76,11 @@ def pairs(folder: Path) -> list[tuple[Path, Path]]:
     return list(zip(images, masks, strict=True))
 
 
-def prepared(segmenter: Segmenter, files: Sequence[Path]) -> Iterator[Floats]:
-    """Pictures as the network gets them: ``(1, 3, side, side)``, one window from the middle of each."""
+def calibrated_on(segmenter: Segmenter, folder: Path, count: int) -> list[Floats]:
+    """Windows of so many pictures of a folder, ``(1, 3, side, side)`` as the network gets them."""
     side = json.loads((segmenter.bundle / "configs" / "inference.json").read_text(encoding="utf-8"))["image_size"]
-    for file in files:
-        image = segmenter.preprocessing({"image": str(file)})["image"].as_tensor()
-        x, y = ((length - side) // 2 for length in image.shape[1:])
-        yield image[None, :, x : x + side, y : y + side].numpy()
+    windows = calibration_images(segmenter.preprocessing, folder, roi_size=(side, side), count=count)
+    return [window.numpy() for window in windows]
 
 
 def quantise_onnx(source: Path, target: Path, pictures: Sequence[Floats]) -> None:
@@ -109,32 +123,15 @@ def quantise_onnx(source: Path, target: Path, pictures: Sequence[Floats]) -> Non
     onnx.save(model, target)
 
 
-def quantise_openvino(source: Path, target: Path, pictures: Sequence[Floats]) -> None:
-    """Symmetric weights, asymmetric activations, biases corrected, by NNCF."""
-    import nncf
-    import openvino
-
-    model = openvino.Core().read_model(source)
-    quantised = nncf.quantize(
-        model,
-        nncf.Dataset(list(pictures)),
-        preset=nncf.QuantizationPreset.MIXED,
-        subset_size=len(pictures),
-        fast_bias_correction=False,
-    )
-    openvino.save_model(quantised, target, compress_to_fp16=False)
-
-
-def candidates(segmenter: Segmenter, folder: Path, options: argparse.Namespace) -> dict[str, torch.nn.Module]:
+def candidates(
+    segmenter: Segmenter, folder: Path, pictures: Sequence[Floats], options: argparse.Namespace
+) -> dict[str, torch.nn.Module]:
     """Everything that is compared, by name; the reference first."""
-    network, torch_threads = segmenter.network, options.threads
+    network, torch_threads = cast(BANet, segmenter.network), options.threads
     torch.set_num_threads(torch_threads)
-    description = describe(network, task="skin_lesion")  # type: ignore[arg-type]
+    description = describe(network, task="skin_lesion", weights=weights_of(segmenter, options))
     for to, name in (("onnx", "model.onnx"), ("openvino", "model.xml")):
-        export(network, folder / name, to=to, description=description)  # type: ignore[arg-type]
-    train = [image for image, _ in pairs(options.dataset_dir / "train")]
-    chosen = [train[index] for index in np.linspace(0, len(train) - 1, options.calibration).astype(int)]
-    pictures = list(prepared(segmenter, chosen))
+        export(network, folder / name, to=to, description=description)
 
     found: dict[str, torch.nn.Module] = {
         REFERENCE: optimize(network),
@@ -143,17 +140,33 @@ def candidates(segmenter: Segmenter, folder: Path, options: argparse.Namespace) 
         "openvino float32": OpenVinoNetwork(folder / "model.xml", threads=torch_threads, amp="none"),
         "openvino bfloat16": OpenVinoNetwork(folder / "model.xml", threads=torch_threads, amp="bf16"),
     }
-    for method in options.methods:
-        if method == "nncf":
-            if importlib.util.find_spec("nncf") is None:
-                print("nncf is not installed: no int8 for OpenVINO.")
-                continue
-            quantise_openvino(folder / "model.xml", folder / "int8.xml", pictures)
-            found["openvino int8"] = OpenVinoNetwork(folder / "int8.xml", threads=torch_threads)
-        else:
-            quantise_onnx(folder / "model.onnx", folder / "int8.onnx", pictures)
-            found["onnx int8"] = OnnxNetwork(folder / "int8.onnx", threads=torch_threads)
+    if "onnx" in options.methods:
+        quantise_onnx(folder / "model.onnx", folder / "int8.onnx", pictures)
+        found["onnx int8"] = OnnxNetwork(folder / "int8.onnx", threads=torch_threads)
+    if "nncf" in options.methods:
+        images = [torch.from_numpy(picture) for picture in pictures]
+        thorough = not options.quick
+        quantize(network, folder / "int8.xml", description=description, images=images, thorough=thorough)
+        found["openvino int8"] = OpenVinoNetwork(folder / "int8.xml", threads=torch_threads)
+        other = _with_other_encoder()
+        facts = describe(other, task="skin_lesion")
+        export(other, folder / "other.xml", to="openvino", description=facts)
+        quantize(other, folder / "other_int8.xml", description=facts, images=images[:8], thorough=False)  # timed alone
+        found[f"{OTHER}: torch float32"] = optimize(other)
+        found[f"{OTHER}: openvino float32"] = OpenVinoNetwork(folder / "other.xml", threads=torch_threads, amp="none")
+        found[f"{OTHER}: openvino int8"] = OpenVinoNetwork(folder / "other_int8.xml", threads=torch_threads)
     return found
+
+
+def _with_other_encoder() -> BANet:
+    torch.manual_seed(0)
+    network: BANet = ConfigParser({"network": BANET[LIGHT_V3]}).get_parsed_content("network")
+    return network.eval()
+
+
+def weights_of(segmenter: Segmenter, options: argparse.Namespace) -> Path:
+    """The file of weights that is quantised."""
+    return Path(options.weights or segmenter.bundle / "models" / "model.pt")
 
 
 def validation_ja(segmenter: Segmenter, network: torch.nn.Module, cases: Sequence[tuple[Path, Path]]) -> list[float]:
@@ -190,28 +203,60 @@ def _time(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
+def summarize(
+    seconds: dict[str, list[float]], scores: dict[str, list[float]], sizes: dict[str, float | None]
+) -> list[dict[str, Any]]:
+    """One row for each candidate; those without scores were timed alone."""
+    rows: list[dict[str, Any]] = []
+    for name, times in seconds.items():
+        relative = statistics.median(a / b for a, b in zip(times, seconds[REFERENCE], strict=True))
+        row = {
+            "name": name,
+            "median_ms": 1e3 * statistics.median(times),
+            "fastest_ms": 1e3 * min(times),
+            "relative_time": relative,
+            "file_mb": sizes[name],
+            "validation_ja": None,
+            "difference": None,
+            "interval": None,
+            "passes": None,
+        }
+        if name in scores:
+            differences = np.array(scores[name]) - np.array(scores[REFERENCE])
+            row["validation_ja"], row["difference"] = statistics.mean(scores[name]), float(differences.mean())
+            row["interval"] = [float(end) for end in bootstrap_interval(differences)]
+            row["ja_of_each_picture"] = scores[name]
+            if "int8" in name:
+                small = (sizes[name] or 0) <= MOST_MB
+                row["passes"] = bool(row["difference"] >= -MOST_LOSS and relative <= MOST_TIME and small)
+        rows.append(row)
+    return rows
+
+
 def format_markdown(report: dict[str, Any]) -> str:
     """The table under a line about the machine."""
-    machine = report["machine"]
-    versions = ", ".join(f"{name} {version}" for name, version in machine["packages"].items() if version)
     lines = [
         "# 8-bit integers",
         "",
-        f"Measured on: {machine['processor']}, {report['threads']} threads; {machine['system']}, Python "
-        f"{machine['python']}, {versions}; commit {machine['commit']}.",
-        f"{report['calibration_pictures']} training pictures to calibrate on, {report['validation_pictures']} to "
-        f"validate; one picture of {report['image_size']} x {report['image_size']} at a time, {report['timed_passes']} "
-        "passes of each candidate, in turn. Passes: validation JA at most "
-        f"{MOST_LOSS} below float32, at most half its time, at most {MOST_MB:g} MB.",
+        measured_on(report["machine"], threads=report["threads"]),
+        f"Weights {report['weights_sha256'][:12]}; {report['calibration_pictures']} training pictures to calibrate on, "
+        f"{report['validation_pictures']} to validate; one picture of {report['image_size']} x {report['image_size']} "
+        f"at a time, {report['timed_passes']} passes of each candidate, in turn. Difference: to {REFERENCE}, picture "
+        f"by picture, with its 95 % interval. Passes: validation JA at most {MOST_LOSS} below {REFERENCE}, at most "
+        f"{MOST_TIME:g} of its time, at most {MOST_MB:g} MB.",
         "",
-        "| candidate | validation JA | loss | time (ms) | fastest | relative | file (MB) | passes |",
+        "| candidate | validation JA | difference | time (ms) | fastest | relative | file (MB) | passes |",
         "|---|---:|---:|---:|---:|---:|---:|---|",
     ]
     for row in report["rows"]:
+        ja = difference = ""
+        if row["validation_ja"] is not None:
+            low, high = row["interval"]
+            ja, difference = f"{row['validation_ja']:.4f}", f"{row['difference']:+.4f} ({low:+.4f} to {high:+.4f})"
         lines.append(
-            f"| {row['name']} | {row['validation_ja']:.4f} | {row['loss']:+.4f} | {row['median_ms']:.1f} | "
-            f"{row['fastest_ms']:.1f} | {row['relative_time']:.2f} | {row['file_mb'] or '':} | "
-            f"{'' if row['passes'] is None else 'yes' if row['passes'] else 'no'} |"
+            f"| {row['name']} | {ja} | {difference} | {row['median_ms']:.1f} | {row['fastest_ms']:.1f} "
+            f"| {row['relative_time']:.2f} | {row['file_mb'] or ''} "
+            f"| {'' if row['passes'] is None else 'yes' if row['passes'] else 'no'} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -229,50 +274,30 @@ def main(arguments: list[str] | None = None) -> None:
     options = parse_arguments(arguments)
     segmenter = Segmenter(device="cpu", weights=options.weights, options={"amp": "none"})
     cases = pairs(options.dataset_dir / "val")[: options.validation]
+    pictures = calibrated_on(segmenter, options.dataset_dir / "train" / "images", options.calibration)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(options.keep or temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        networks = candidates(segmenter, folder, options)
-        window = next(prepared(segmenter, [cases[0][0]]))
-        seconds = paired_times(networks, window, options.times)
+        networks = candidates(segmenter, folder, pictures, options)
+        seconds = paired_times(networks, pictures[0], options.times)
         scores = {}
         for name, network in networks.items():
-            scores[name] = validation_ja(segmenter, network, cases)
-            print(f"{name:24s} JA {statistics.mean(scores[name]):.4f}  {1e3 * min(seconds[name]):.1f} ms", flush=True)
+            if not name.startswith(OTHER):
+                scores[name] = validation_ja(segmenter, network, cases)
+                ja = statistics.mean(scores[name])
+                print(f"{name:24s} JA {ja:.4f}  {1e3 * min(seconds[name]):.1f} ms", flush=True)
         sizes = {name: _file_mb(network) for name, network in networks.items()}
-
-    reference = statistics.mean(scores[REFERENCE])
-    rows = []
-    for name in networks:
-        loss = reference - statistics.mean(scores[name])
-        relative = statistics.median(a / b for a, b in zip(seconds[name], seconds[REFERENCE], strict=True))
-        within = loss <= MOST_LOSS and relative <= MOST_TIME and (sizes[name] or 0) <= MOST_MB
-        rows.append(
-            {
-                "name": name,
-                "validation_ja": statistics.mean(scores[name]),
-                "loss": loss,
-                "median_ms": 1e3 * statistics.median(seconds[name]),
-                "fastest_ms": 1e3 * min(seconds[name]),
-                "relative_time": relative,
-                "file_mb": sizes[name],
-                "passes": within if "int8" in name else None,
-                "ja_of_each_picture": scores[name],
-            }
-        )
     report = {
         "machine": describe_machine(),
+        "weights_sha256": file_sha256(weights_of(segmenter, options)),
         "threads": options.threads,
-        "calibration_pictures": options.calibration,
+        "calibration_pictures": len(pictures),
         "validation_pictures": len(cases),
-        "image_size": window.shape[-1],
+        "image_size": pictures[0].shape[-1],
         "timed_passes": options.times,
-        "rows": rows,
+        "rows": summarize(seconds, scores, sizes),
     }
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "int8.json").write_text(json.dumps(report, indent=2) + "\n")
-    (options.out / "int8.md").write_text(format_markdown(report))
-    print(format_markdown(report))
+    write_report(options.out, "int8" + ("_quick" if options.quick else ""), report, format_markdown(report))
 
 
 if __name__ == "__main__":

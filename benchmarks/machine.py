@@ -10,7 +10,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-__all__ = ["describe_machine", "resident_mib"]
+__all__ = ["current_commit", "describe_machine", "resident_mib"]
 
 PACKAGES = ("banet-monai", "torch", "monai", "numpy")
 
@@ -29,7 +29,7 @@ def describe_machine() -> dict[str, object]:
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
-        "commit": _commit(),
+        "commit": current_commit(),
     }
 
 
@@ -56,7 +56,7 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _commit() -> str | None:
+def current_commit() -> str | None:
     """Short hash, with a plus sign where files differ from it; None outside a repository."""
     try:
         return subprocess.run(

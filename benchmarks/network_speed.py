@@ -10,16 +10,14 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
-import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from benchmarks.candidates import ALL, QUICK, REFERENCE
+from benchmarks.reporting import RESULTS, measure_apart, measured_on, quartiles, write_report
 
-ROOT = Path(__file__).resolve().parents[1]
 MODES = ("forward", "train")
 
 
@@ -29,7 +27,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--quick", action="store_true", help="four networks at 128 pixels, one round: under two minutes"
     )
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", help="folder of JSON and Markdown")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of JSON and Markdown")
     parser.add_argument("--networks", nargs="+", metavar="TEXT", help="only networks whose name contains one of these")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:1")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"], help="of autocast")
@@ -79,18 +77,7 @@ def run_job(name: str, mode: str, options: argparse.Namespace) -> dict[str, Any]
         "warmup": options.warmup,
         "steps": options.steps,
     }
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "benchmarks.measure", json.dumps(job)],
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": str(options.threads)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise SystemExit(f"{name}, {mode}: measurement failed with exit code {done.returncode}\n{done.stderr[-2000:]}")
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return result
+    return measure_apart("benchmarks.measure", json.dumps(job), what=f"{name}, {mode}", threads=options.threads)
 
 
 def summarize(results: dict[tuple[str, str], list[dict[str, Any]]]) -> list[dict[str, Any]]:
@@ -98,14 +85,14 @@ def summarize(results: dict[tuple[str, str], list[dict[str, Any]]]) -> list[dict
     rows = []
     for (name, mode), rounds in results.items():
         seconds = sorted(value for one in rounds for value in one["seconds"])
-        quartiles = statistics.quantiles(seconds, n=4, method="inclusive") if len(seconds) > 1 else seconds * 3
+        low, median, high = quartiles(seconds)
         row = {
             "network": name,
             "mode": mode,
             "parameters": rounds[0]["parameters"],
             "flops": rounds[0]["flops"],
-            "median_s": quartiles[1],
-            "quartiles_s": [quartiles[0], quartiles[2]],
+            "median_s": median,
+            "quartiles_s": [low, high],
             "timed_steps": len(seconds),
             "peak_memory_mib": max(one["peak_memory_mib"] for one in rounds),
             "relative_time": None,
@@ -121,17 +108,11 @@ def summarize(results: dict[tuple[str, str], list[dict[str, Any]]]) -> list[dict
 
 def format_markdown(report: dict[str, Any]) -> str:
     """Two tables, forward pass and training step, under a line about the machine."""
-    machine, conditions = report["machine"], report["conditions"]
-    versions = ", ".join(f"{name} {version}" for name, version in machine["packages"].items() if version)
-    where = (
-        machine["gpu"] if conditions["device"] != "cpu" else f"{machine['processor']}, {conditions['threads']} threads"
-    )
-    size = conditions["image_size"]
+    conditions, size = report["conditions"], report["conditions"]["image_size"]
     lines = [
         "# Speed and memory of the networks",
         "",
-        f"Measured on: {where}; {machine['system']}, Python {machine['python']}, {versions}; "
-        f"commit {machine['commit']}.",
+        measured_on(report["machine"], device=conditions["device"], threads=conditions["threads"]),
         f"Pictures of {size} x {size} pixels, three channels, {conditions['dtype']}. Time is the median, with the "
         f"quartiles in brackets; processes per row: {conditions['rounds']}, timed steps in each: "
         f"{conditions['steps']}, steps before to warm up: {conditions['warmup']}.",
@@ -183,12 +164,8 @@ def main(arguments: list[str] | None = None) -> None:
             for name, mode in order
         ],
     }
-    options.out.mkdir(parents=True, exist_ok=True)
     stem = f"network_speed_{options.device.replace(':', '')}_{options.dtype}" + ("_quick" if options.quick else "")
-    (options.out / f"{stem}.json").write_text(json.dumps(report, indent=2) + "\n")
-    (options.out / f"{stem}.md").write_text(format_markdown(report))
-    print(format_markdown(report))
-    print(f"Written: {options.out / stem}.json and .md")
+    write_report(options.out, stem, report, format_markdown(report))
 
 
 if __name__ == "__main__":

@@ -6,23 +6,23 @@ The training configuration of the bundle as it is, timed from outside: loading, 
 from __future__ import annotations
 
 import argparse
-import json
 import resource
 import statistics
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import describe_machine
+import torch
 
-ROOT = Path(__file__).resolve().parents[1]
+from benchmarks.machine import describe_machine
+from benchmarks.reporting import RESULTS, ROOT, write_report
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """Options of the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training_speed", description=__doc__)
     parser.add_argument("--dataset-dir", default=None, help="folder or data list; by default the demonstration data")
+    parser.add_argument("--quick", action="store_true", help="16 pictures, batches of 4, 4 steps: half a minute")
     parser.add_argument("--image-size", type=int, default=256, help="pixels of the short side")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--num-workers", type=int, default=1)
@@ -30,12 +30,15 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         "--limit", type=int, default=None, help="at most so many cases for training, and for validation"
     )
     parser.add_argument("--steps", type=int, default=20, help="timed training steps, after two that are not")
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", help="folder of JSON and Markdown")
-    return parser.parse_args(arguments)
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of JSON and Markdown")
+    options = parser.parse_args(arguments)
+    if options.quick:
+        options.limit, options.batch_size, options.steps = 16, 4, 4
+    return options
 
 
 def load_parser(options: argparse.Namespace) -> Any:
-    """The training configuration with the options laid over it."""
+    """The training configuration with the options laid over it: sizes, numbers and data of the same names."""
     from monai.bundle import ConfigParser
 
     parser = ConfigParser(ConfigParser.load_config_file(str(ROOT / "bundle" / "configs" / "train.json")))
@@ -60,7 +63,7 @@ def endless(loader: Any) -> Any:
         yield from loader
 
 
-def time_training(parser: Any, steps: int) -> dict[str, float]:
+def time_training(parser: Any, steps: int, *, warmup: int = 2) -> dict[str, float]:
     """Seconds of waiting for data and of computing, medians over the steps, and the share of waiting."""
     network, loss = parser.get_parsed_content("network"), parser.get_parsed_content("loss")
     optimizer = parser.get_parsed_content("optimizer")
@@ -69,15 +72,18 @@ def time_training(parser: Any, steps: int) -> dict[str, float]:
         endless(parser.get_parsed_content("train::dataloader")),
     )
     network.train()
+    device = torch.device(parser.get_parsed_content("device"))
     waiting, computing, pictures = [], [], 0
-    for step in range(steps + 2):
+    for step in range(steps + warmup):
         start = time.perf_counter()
         batch = next(batches)
         loaded = time.perf_counter()
         optimizer.zero_grad(set_to_none=True)
-        loss(inferer(batch["image"], network), batch["label"]).backward()
+        loss(inferer(batch["image"].to(device), network), batch["label"].to(device)).backward()
         optimizer.step()
-        if step >= 2:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        if step >= warmup:
             waiting.append(loaded - start)
             computing.append(time.perf_counter() - loaded)
             pictures += len(batch["image"])
@@ -124,10 +130,7 @@ def main(arguments: list[str] | None = None) -> None:
     }
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss + resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     result["peak_memory_gib"] = peak / 2**20  # Linux counts in KiB; the process and its largest worker
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "training_speed.json").write_text(json.dumps(result, indent=4) + "\n")
-    (options.out / "training_speed.md").write_text(table(result))
-    sys.stdout.write(table(result))
+    write_report(options.out, "training_speed" + ("_quick" if options.quick else ""), result, table(result))
 
 
 def table(result: dict[str, Any]) -> str:

@@ -34,6 +34,7 @@ WEIGHTS_URL = "https://huggingface.co/MONAI/{name}/resolve/{version}/models/mode
 
 WEIGHTS = "models/model.pt"
 SHIPPED = "models/shipped/model.pt"
+CALIBRATION = "calibration.json"  # fitted temperatures, beside the weights that they were fitted for
 # What differs between a clone and an archive, by configuration
 IN_ARCHIVE: dict[str, dict[str, object]] = {
     "train": {
@@ -114,6 +115,7 @@ def build(
         url, digest = weights_url.replace("{name}", name).replace("{version}", version), large_files.sha256(weights)
         entries = [large_files.LargeFile(path, url, digest) for path in (WEIGHTS, SHIPPED)]
         files[large_files.FILE_NAME] = large_files.text_of(entries).encode()
+        files |= _calibration(weights, digest)
     else:
         files["models/README.txt"] = NO_WEIGHTS.encode()
 
@@ -238,6 +240,18 @@ def _require_fit(weights: Path, inference: Mapping[str, Any]) -> None:
         )
 
 
+def _calibration(weights: Path, digest: str) -> dict[str, bytes]:
+    """The temperatures beside the weights, where there are some and they are theirs."""
+    file = weights.with_name(CALIBRATION)
+    if not file.is_file():
+        return {}
+    if _parse(file).get("weights_sha256") != digest:
+        fit = f"python -m benchmarks.uncertainty --data DATASET --calibration {file}"
+        print(f"left out: {file} was fitted for other weights; fit it again: {fit}", file=sys.stderr)
+        return {}
+    return {f"models/{CALIBRATION}": _read(file)}
+
+
 # ---- files -----------------------------------------------------------------------------------------------------------
 
 
@@ -267,11 +281,14 @@ def _write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
                 f"{file} was trained there and would be lost: move it elsewhere, or build into another folder "
                 "(--output)."
             )
+    part = folder.with_name(f"{folder.name}.part")  # whole or not at all: half a folder would look trained in
+    shutil.rmtree(part, ignore_errors=True)
+    for path, content in files.items():
+        (part / path).parent.mkdir(parents=True, exist_ok=True)
+        (part / path).write_bytes(content)
     if folder.exists():
         shutil.rmtree(folder)
-    for path, content in files.items():
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_bytes(content)
+    part.replace(folder)
 
 
 def _write_zip(file: Path, name: str, files: Mapping[str, bytes]) -> None:

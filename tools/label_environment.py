@@ -24,6 +24,7 @@ PYTHON = (3, 11)  # the version that the constraints were made with
 FIRST = ("setuptools", "wheel", "numpy", "torch")  # what the packages without wheels need to be built
 PACKAGES = ("monailabel", "pydicom", "pynetdicom", "dicomweb-client[gcp]", "dcmqi")
 STAMP = ".banet-label"
+UNFINISHED = "unfinished\n"
 META_REGISTRATIONS = "torchvision/_meta_registrations.py"
 # operators that a torchvision without its compiled part does not have
 FAKE = re.compile(r'^@torch\.library\.register_fake\("torchvision::(\w+)"\)$', re.MULTILINE)
@@ -38,7 +39,7 @@ def make(folder: Path, *, python: str | None = None, with_patch: bool = False) -
     """Make the environment, unless the one that is there fits.
 
     Args:
-        folder: of the environment; one that does not fit is made anew, another folder is refused.
+        folder: of the environment; one of this program that does not fit is made anew, any other folder is refused.
         python: interpreter 3.11; by default this one or ``python3.11`` of the path.
         with_patch: see :func:`patch_torchvision`.
 
@@ -46,7 +47,7 @@ def make(folder: Path, *, python: str | None = None, with_patch: bool = False) -
         Whether anything was installed.
 
     Raises:
-        LabelEnvironmentError: when there is no Python 3.11, the folder is something else, or pip fails.
+        LabelEnvironmentError: when there is no Python 3.11, the folder was not made by this program, or pip fails.
     """
     if is_ready(folder, with_patch=with_patch):
         return False
@@ -55,9 +56,12 @@ def make(folder: Path, *, python: str | None = None, with_patch: bool = False) -
         _write_stamp(folder, with_patch=True)
         return False
     interpreter = _interpreter(python)
-    if folder.exists() and any(folder.iterdir()) and not (folder / "pyvenv.cfg").is_file():
-        raise LabelEnvironmentError(f"'{folder}' is no environment; name a folder that is empty or does not exist.")
+    if folder.exists() and not (folder / STAMP).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise LabelEnvironmentError(
+            f"'{folder}' was not made by this program; name a folder that is empty or does not exist."
+        )
     _run([interpreter, "-m", "venv", "--clear", str(folder)])
+    (folder / STAMP).write_text(UNFINISHED, encoding="utf-8")
     pip = [str(_executable(folder, "python")), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     constrained = [*pip, "--constraint", str(CONSTRAINTS)]
     _run([*constrained, *FIRST])

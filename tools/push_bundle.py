@@ -22,7 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # so that this file can be started by its path
 
-from tools.zoo.file_checks import FILE_CHECKS  # noqa: E402
+from tools.zoo.file_checks import FILE_CHECKS, problems_of  # noqa: E402
 
 __all__ = ["main", "push"]
 
@@ -45,7 +45,7 @@ def push(bundle: Path, repo: str, *, private: bool = True, dry_run: bool = False
     """
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
         raise ValueError(f"--repo must be OWNER/NAME, got '{repo}'.")
-    problems = [f"{name}: {problem}" for name, check in FILE_CHECKS.items() for problem in check(bundle)]
+    problems = [f"{name}: {problem}" for name in FILE_CHECKS for problem in problems_of(name, bundle)]
     if problems:
         raise ValueError("the bundle is not ready, nothing was sent:\n  " + "\n  ".join(problems))
     version = json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))["version"]

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # so that this file can be started by its path
 
 from tools.zoo import run_checks  # noqa: E402
-from tools.zoo.file_checks import FILE_CHECKS  # noqa: E402
+from tools.zoo.file_checks import FILE_CHECKS, problems_of  # noqa: E402
 from tools.zoo.unit_tests import ENVIRONMENT, has_unit_tests, run_unit_tests  # noqa: E402
 
 __all__ = ["CHECKS", "check", "main"]
@@ -49,7 +49,7 @@ def check(bundle: Path, names: Sequence[str] = CHECKS) -> Iterator[tuple[str, li
     if unknown := [name for name in names if name not in CHECKS]:
         raise ValueError(f"there is no check {', '.join(unknown)}; there are {', '.join(CHECKS)}.")
     for name in (name for name in FILE_CHECKS if name in names):
-        yield name, list(FILE_CHECKS[name](bundle))
+        yield name, problems_of(name, bundle)
     yield from _run(bundle, [name for name in run_checks.RUN_CHECKS if name in names])
     for name in (name for name in UNIT_TESTS if name in names):
         if has_unit_tests(bundle.name):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from banet_monai.commands.running import Plan, make_plan
 from banet_monai.commands.silence import in_words, quiet_libraries
 
 if TYPE_CHECKING:
-    from banet_monai.data.inputs import Inputs
+    from banet_monai.data.inputs import InputCase, Inputs
     from banet_monai.explain.cases import CaseExplainer
     from banet_monai.explain.gallery import GalleryPage
 
@@ -53,7 +54,7 @@ def gallery(*, source: str, output: Path, limit: int, run: RunOptions, rules: li
     with quiet_libraries():
         inputs = _found(Path(source), output, rules, no_paths)
         with inputs:
-            page, interrupted = _shown(plan, inputs, output, limit)
+            page, interrupted = _shown(plan, inputs, output, limit, no_paths=no_paths)
     for name, reason in page.failures:
         click.echo(f"banet: failed: {name}: {reason}", err=True)
     if interrupted:
@@ -76,11 +77,11 @@ def _found(source: Path, output: Path, rules: list[str], no_paths: bool) -> Inpu
         raise click.UsageError(in_words(error)) from error
 
 
-def _shown(plan: Plan, inputs: Inputs, output: Path, limit: int) -> tuple[GalleryPage, bool]:
+def _shown(plan: Plan, inputs: Inputs, output: Path, limit: int, *, no_paths: bool) -> tuple[GalleryPage, bool]:
     """The page with all cases that could be drawn, and whether Ctrl-C ended it."""
     from tqdm import tqdm
 
-    from banet_monai.data.failures import explanation, failure_reason
+    from banet_monai.data.failures import explanation
     from banet_monai.explain.gallery import GalleryPage
 
     explainer = _explainer(plan)
@@ -92,7 +93,7 @@ def _shown(plan: Plan, inputs: Inputs, output: Path, limit: int) -> tuple[Galler
             try:
                 explained = explainer(record["image"])
             except Exception as error:  # readers raise what they like, and the page goes on
-                page.failed(case.name, failure_reason(error, record))
+                page.failed(case.name, _reason(error, case, no_paths=no_paths))
                 continue
             try:
                 page.add(case.name, explained)
@@ -105,6 +106,17 @@ def _shown(plan: Plan, inputs: Inputs, output: Path, limit: int) -> tuple[Galler
     except OSError as error:
         raise click.UsageError(f"the page cannot be written: {error.strerror or type(error).__name__}.") from error
     return page, interrupted
+
+
+def _reason(error: Exception, case: InputCase, *, no_paths: bool) -> str:
+    """Why a case failed; with ``no_paths`` its name stands for those of its files and their folder."""
+    from banet_monai.data.failures import failure_reason
+
+    reason = failure_reason(error, case.record())
+    names = {file.name for file in case.files} | {case.files[0].parent.name} if no_paths else set()
+    for name in sorted(names, key=len, reverse=True):
+        reason = re.sub(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", lambda _: case.name, reason)
+    return reason
 
 
 def _explainer(plan: Plan) -> CaseExplainer:

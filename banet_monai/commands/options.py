@@ -95,13 +95,17 @@ def run_options(command: Function) -> Function:
         backend: str | None,
         settings: tuple[tuple[str, Any], ...],
         quiet: bool,
+        max_pixels: int | None,
         **others: Any,
     ) -> Any:
+        if max_pixels is not None:
+            settings = (*settings, ("max_pixels", max_pixels))
         return command(run=RunOptions(task, bundle, weights, device, settings, quiet, backend), **others)
 
     weights_help = "Weights of the network.  [default: the task's]"
     device_help = "Where to compute.  [default: a GPU where there is one]"
     backend_help = f"What computes the network: {', '.join(BACKENDS)}; a file of banet export.  [default: torch]"
+    pixels_help = "Refuse larger pictures before decoding them; tiled TIFFs above go in tiles.  [default: 178956970]"
     set_help = "Any other entry of the configuration; nested ones as A::B=VALUE."
     return bundle_options(
         _with(
@@ -109,6 +113,7 @@ def run_options(command: Function) -> Function:
             click.option("--weights", type=FILE, metavar="FILE", help=weights_help),
             click.option("--device", metavar="cpu|cuda|cuda:N", callback=_known_device, help=device_help),
             click.option("--backend", type=NearestChoice(BACKENDS), help=backend_help),
+            click.option("--max-pixels", type=click.IntRange(min=1), metavar="N", help=pixels_help),
             click.option("--set", "settings", type=Setting(), multiple=True, metavar="NAME=VALUE", help=set_help),
             click.option("--quiet", is_flag=True, help="No progress bar and no closing lines."),
         )

@@ -15,7 +15,7 @@ import click
 
 from banet_monai.bundles import Bundle, Task, config_names, find_bundle, with_hint
 from banet_monai.choices import BACKENDS
-from banet_monai.commands.grammar import shown
+from banet_monai.commands.grammar import print_warning, shown
 from banet_monai.commands.options import RunOptions, is_device
 from banet_monai.commands.silence import in_words, quiet_libraries
 
@@ -147,6 +147,7 @@ def run_plan(plan: Plan, source: Path) -> Outcome:
     interrupted, broken_off = False, ""
     with quiet_libraries():
         parser = _ready_parser(plan, source)
+        _warn_of_temperature(parser)
         report = parser.get_parsed_content("report")
         try:
             parser.get_parsed_content("run")
@@ -180,6 +181,19 @@ def _ready_parser(plan: Plan, source: Path) -> Any:
     except Exception as error:
         raise click.UsageError(in_words(_cause(error))) from error
     return parser
+
+
+def _warn_of_temperature(parser: Any) -> None:
+    """Say where a number of uncertainty is wanted, and the temperatures beside the weights are not for it."""
+    from banet_monai.uncertainty.temperature import FITTED, fitted_problem
+
+    method = str(parser.get("uncertainty", "none"))
+    if method == "none" or parser.get("temperature") != FITTED:
+        return
+    with suppress(Exception):  # what is damaged has been refused
+        problem = fitted_problem(method, str(parser.get_parsed_content("checkpoint")))
+        if problem:
+            print_warning(f"{problem}.")
 
 
 def _check_names(settings: Mapping[str, Any], config: Mapping[str, Any]) -> None:

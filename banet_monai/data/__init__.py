@@ -10,16 +10,20 @@ if TYPE_CHECKING:
     from banet_monai.data.datalists import find_cases, split_cases, training_cases, validation_cases
     from banet_monai.data.dataset import CaseDataset
     from banet_monai.data.inputs import InputCase, Inputs, find_inputs
+    from banet_monai.data.loading import CaseLoader
     from banet_monai.data.masks import mask_ids, read_mask
+    from banet_monai.data.memory import MemoryBudget
     from banet_monai.data.phantom import demonstration_data, make_demonstration_data
     from banet_monai.data.shares import CaseShares
 
 __all__ = [
     "CaseDataset",
+    "CaseLoader",
     "CaseShares",
     "DatasetReport",
     "InputCase",
     "Inputs",
+    "MemoryBudget",
     "check_dataset",
     "demonstration_data",
     "find_cases",
@@ -39,7 +43,9 @@ _MODULES = {
     "datalists": ("find_cases", "split_cases", "training_cases", "validation_cases"),
     "dataset": ("CaseDataset",),
     "inputs": ("InputCase", "Inputs", "find_inputs"),
+    "loading": ("CaseLoader",),
     "masks": ("mask_ids", "read_mask"),
+    "memory": ("MemoryBudget",),
     "phantom": ("demonstration_data", "make_demonstration_data"),
     "shares": ("CaseShares",),
 }

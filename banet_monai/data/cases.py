@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Case", "Inventory", "named"]
+__all__ = ["Case", "Inventory", "leaves_folder", "named"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +44,11 @@ class Inventory(NamedTuple):
 
     cases: list[Case]
     problems: list[str]
+
+
+def leaves_folder(name: str) -> bool:
+    """Whether a result of this name would lie outside the folder of results."""
+    return Path(name).is_absolute() or ".." in Path(name).parts
 
 
 def named(things: Sequence[str], most: int = 10) -> str:

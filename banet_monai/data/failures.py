@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePath
 
-from banet_monai.data.probe import UnreadableFileError, probe
+from banet_monai.data.probe import TooManyPixelsError, UnreadableFileError, probe
 
 __all__ = ["explanation", "failure_reason"]
 
@@ -32,6 +32,8 @@ def failure_reason(error: BaseException, item: Mapping[str, object]) -> str:
     Returns:
         ``"<file name> <reason>"``, at most 400 characters.
     """
+    if _root(error, TooManyPixelsError):  # and not decoded here either
+        return _one_line(explanation(error, item))
     for path in _paths(item):
         try:
             probe(path, decode=True)

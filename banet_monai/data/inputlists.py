@@ -31,6 +31,11 @@ def read_input_list(path: Path) -> list[dict[str, Any]]:
             f"the data list '{path.name}' does not name an image in each entry; what works: a CSV with a column "
             "'image', a JSON list of paths or of {\"image\": path}, or such a list under 'testing'."
         )
+    for number, entry in enumerate(entries, start=1):
+        if not isinstance(entry.get("label") or "", str):
+            raise ValueError(
+                f"entry {number} of the data list '{path.name}' has a label that is no path; give one file."
+            )
     return entries
 
 

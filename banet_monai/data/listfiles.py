@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
+import os
 from collections import Counter
 from pathlib import Path
 
-from banet_monai.data.cases import Case, Inventory
+from banet_monai.data.cases import Case, Inventory, leaves_folder
 
 __all__ = ["read_data_list"]
 
@@ -121,6 +123,11 @@ def _case(row: Row, path: Path, number: int) -> Case:
             )
         files.append(str(file))
     name = row.get("name") or _stem(Path(files[0]).name)
+    if leaves_folder(name):
+        raise ValueError(
+            f"case {number} of the data list '{path.name}' has a name that leaves the folder of results; take '..' and "
+            "a leading '/' out of it."
+        )
     return Case(files[0], files[1], name, row["group"], row.get("split", ""), row.get("fold", ""))
 
 
@@ -133,7 +140,14 @@ def _with_unique_names(cases: list[Case], folder: Path) -> Inventory:
     names = [case.name for case in cases]
     if len(set(names)) < len(names):
         repeated = {name for name, count in Counter(names).items() if count > 1}
-        cases = [_named_by_path(case, folder) if case.name in repeated else case for case in cases]
+        images = [Path(os.path.abspath(case.image)) for case in cases]  # noqa: PTH100 (links stay as they are)
+        base = Path(os.path.abspath(folder))  # noqa: PTH100
+        if not all(image.is_relative_to(base) for image in images):
+            base = Path(os.path.commonpath([image.parent for image in images]))
+        cases = [
+            _named_by_path(case, image.relative_to(base)) if case.name in repeated else case
+            for case, image in zip(cases, images, strict=True)
+        ]
     problems = []
     seen: set[str] = set()
     for case in cases:
@@ -143,8 +157,5 @@ def _with_unique_names(cases: list[Case], folder: Path) -> Inventory:
     return Inventory(cases, problems)
 
 
-def _named_by_path(case: Case, folder: Path) -> Case:
-    image = Path(case.image).relative_to(folder)
-    return Case(
-        case.image, case.label, (image.parent / _stem(image.name)).as_posix(), case.group, case.split, case.fold
-    )
+def _named_by_path(case: Case, image: Path) -> Case:
+    return dataclasses.replace(case, name=(image.parent / _stem(image.name)).as_posix())

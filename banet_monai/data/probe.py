@@ -20,7 +20,7 @@ from pydicom.errors import InvalidDicomError
 
 from banet_monai.dicom.parsing import quiet_pydicom
 
-__all__ = ["FileFacts", "UnreadableFileError", "probe"]
+__all__ = ["FileFacts", "TooManyPixelsError", "UnreadableFileError", "probe"]
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 TAIL = 64  # bytes at the end of a PNG or JPEG in which its end marker is looked for
@@ -30,6 +30,10 @@ NIFTI_HEADERS: dict[int, Any] = {348: nib.Nifti1Header, 540: nib.Nifti2Header}  
 
 class UnreadableFileError(ValueError):
     """A file that cannot be used; the message says why, without its path and with nothing of what it holds."""
+
+
+class TooManyPixelsError(ValueError):
+    """A picture above the limit of pixels, refused before it was decoded; the message says what would work."""
 
 
 class FileFacts(NamedTuple):

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from banet_monai.data.cases import leaves_folder
 from banet_monai.data.inputlists import read_input_list
 from banet_monai.dicom.archives import ArchiveError, UnpackedFiles, is_zip
 from banet_monai.dicom.dicomdir import dicomdir_files
@@ -115,7 +116,7 @@ class Search:
                     "image an entry of its own."
                 )
             name = str(entry.get("name") or "")
-            if Path(name).is_absolute() or ".." in Path(name).parts:
+            if leaves_folder(name):
                 raise ValueError(
                     f"entry {number} of the data list '{file.name}' has a name that leaves the output folder."
                 )
@@ -132,7 +133,10 @@ class Search:
             known = find_dicom_cases([file for file in files if file.is_file()]).cases
             self.found.append(FoundCase("dicom", name, name, members, dicom=known[0] if len(known) == 1 else None))
         elif files[0].is_dir():
+            before = len(self.found)
             self.in_folder(files[0], root)
+            if len(self.found) == before:  # named on purpose: it is counted as failed, as a missing file is
+                self.found.append(_missing(files[0], root))
         elif files[0].exists():
             self.in_file(files[0], root)
         else:

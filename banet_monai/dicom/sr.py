@@ -71,6 +71,10 @@ class _Parts:
     def modality(self) -> str:
         return text(self.source.header, "Modality")
 
+    def is_in_a_plane(self, item: Measurement) -> bool:
+        """Whether what has two dimensions lies in one image; a volume of one column or row lies across many."""
+        return item.slice is not None or len(self.source.frames) == 1
+
 
 def write_measurement_report(
     measurements: Sequence[Measurement],
@@ -244,6 +248,8 @@ def _frames_of(item: Measurement, parts: _Parts) -> list[ReferencedFrame]:
     """Frames of the SEG that show what was measured."""
     if item.dimensions == 3:
         return parts.seg.frames_of(item.label) if item.pixels else []
+    if not parts.is_in_a_plane(item):
+        return []
     frame = parts.source.frames[item.slice or 0]
     return parts.seg.frames_of(item.label, (frame.sop_instance, frame.number))
 
@@ -333,7 +339,7 @@ def _points(line: Line, item: Measurement, parts: _Parts) -> list[Any] | None:
             return None
         ends = np.array([line.start_lps, line.end_lps])
         return [hd.sr.CoordinatesForMeasurement3D("POLYLINE", ends, frame_of_reference_uid=reference)]
-    if item.slice is None and len(parts.source.frames) > 1:  # a volume of one column or row: no plane of an image
+    if not parts.is_in_a_plane(item):
         return None
     frame = parts.source.frames[item.slice or 0]
     image = hd.sr.SourceImageForRegion(frame.sop_class, frame.sop_instance, [frame.number] if frame.number else None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from banet_monai.export.description import Description, describe
 from banet_monai.export.formats import export
 from banet_monai.export.optimizing import OptimizedBANet, fused_copy, optimize, optimized_form
+from banet_monai.export.quantizing import quantize
 
 __all__ = [
     "Description",
@@ -14,4 +15,5 @@ __all__ = [
     "fused_copy",
     "optimize",
     "optimized_form",
+    "quantize",
 ]

@@ -37,6 +37,7 @@ class Description:
         min_size: least pixels along each spatial axis.
         size_divisible_by: every size above ``min_size`` that this divides is allowed.
         weights_sha256: of the file of weights, "" where there was none.
+        precision: ``"float32"``, or ``"int8"`` for a file in 8-bit integers.
     """
 
     task: str
@@ -53,6 +54,7 @@ class Description:
     min_size: tuple[int, ...]
     size_divisible_by: int = 1
     weights_sha256: str = ""
+    precision: str = "float32"
 
     def to_json(self) -> str:
         """One line of JSON."""

@@ -20,7 +20,16 @@ from banet_monai.export.optimizing import fused_copy
 from banet_monai.files import write_beside
 from banet_monai.networks.banet import BANet
 
-__all__ = ["DESCRIPTION_FILE", "INPUT", "OUTPUT", "export"]
+__all__ = [
+    "DESCRIPTION_FILE",
+    "INPUT",
+    "OUTPUT",
+    "export",
+    "fused_on_cpu",
+    "quiet",
+    "read_as_openvino",
+    "save_openvino",
+]
 
 INPUT, OUTPUT = "image", "logits"
 DESCRIPTION_FILE = f"{KEY}.json"  # inside files of PyTorch
@@ -56,7 +65,7 @@ def export(network: BANet, path: str | Path, *, to: str, description: Descriptio
     if missing := [name for name in EXPORT_PACKAGES.get(to, ()) if importlib.util.find_spec(name) is None]:
         raise ModuleNotFoundError(f'{to} needs the package {missing[0]}: pip install "banet-monai[{to}]"')
 
-    fused = fused_copy(network).to(device="cpu", dtype=torch.float32, memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    fused = fused_on_cpu(network)
     write: dict[str, Callable[[nn.Module, Path, Description], None]] = {
         "onnx": _write_onnx,
         "openvino": _write_openvino,
@@ -64,9 +73,15 @@ def export(network: BANet, path: str | Path, *, to: str, description: Descriptio
         "torchscript": _write_torchscript,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    with torch.no_grad(), _quiet():
+    with torch.no_grad(), quiet():
         write[to](fused, path, description)
     return path
+
+
+def fused_on_cpu(network: BANet) -> BANet:
+    """The form that is exported: fused, float32, on the CPU."""
+    fused: BANet = fused_copy(network).to(device="cpu", dtype=torch.float32, memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    return fused
 
 
 def _write_onnx(network: nn.Module, path: Path, description: Description) -> None:
@@ -85,17 +100,28 @@ def _write_onnx(network: nn.Module, path: Path, description: Description) -> Non
 
 
 def _write_openvino(network: nn.Module, path: Path, description: Description) -> None:
-    """By way of ONNX: OpenVINO's own converter would report its use over the internet."""
+    with TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}.") as folder:
+        save_openvino(read_as_openvino(network, Path(folder), description), path, Path(folder), description)
+
+
+def read_as_openvino(network: nn.Module, folder: Path, description: Description) -> Any:
+    """OpenVINO's model of a network, by way of ONNX: its own converter would report its use over the internet."""
     import openvino
 
-    with TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}.") as folder:
-        onnx, beside = Path(folder) / "model.onnx", Path(folder) / path.name
-        _write_onnx(network, onnx, description)
-        model = openvino.Core().read_model(onnx)
-        model.set_rt_info(description.to_json(), [KEY])
-        openvino.save_model(model, beside, compress_to_fp16=False)
-        beside.with_suffix(".bin").replace(path.with_suffix(".bin"))
-        beside.replace(path)
+    onnx = folder / "model.onnx"
+    _write_onnx(network, onnx, description)
+    return openvino.Core().read_model(onnx)
+
+
+def save_openvino(model: Any, path: Path, folder: Path, description: Description) -> None:
+    """Write OpenVINO's model as ``path`` and the ``.bin`` beside it, each whole or not at all, by way of ``folder``."""
+    import openvino
+
+    beside = folder / path.name
+    model.set_rt_info(description.to_json(), [KEY])
+    openvino.save_model(model, beside, compress_to_fp16=False)
+    beside.with_suffix(".bin").replace(path.with_suffix(".bin"))
+    beside.replace(path)
 
 
 def _write_torch_export(network: nn.Module, path: Path, description: Description) -> None:
@@ -125,7 +151,7 @@ def _dynamic_shapes(description: Description) -> tuple[dict[int, Any]]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without the warnings and logs of exporters, which speak of their own affairs."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)

@@ -130,6 +130,8 @@ class EarlyStop:
 class Progress(ProgressBar):
     """tqdm bar over the steps of an epoch; silent when the output is not a terminal, and on all ranks but 0.
 
+    Over a :class:`banet_monai.data.CaseLoader`, whose batches hold several cases, it counts cases.
+
     Args:
         desc: text before the bar.
         loss: show the loss of the last step; for trainers.
@@ -143,8 +145,22 @@ class Progress(ProgressBar):
         self, engine: Engine, metric_names: str | list[str] | None = None, output_transform: Any = None
     ) -> None:
         """Registers for every step of ``engine``."""
+        if hasattr(getattr(engine, "data_loader", None), "cases"):
+            engine.add_event_handler(Events.ITERATION_COMPLETED, self._count)
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self._close)
+            return
         shown = output_transform or (_shown_loss if self.loss else None)
         super().attach(engine, metric_names=metric_names, output_transform=shown)
+
+    def _count(self, engine: Any) -> None:
+        is_new = self.pbar is None
+        if is_new:
+            self._reset(engine.data_loader.cases)
+        bar: Any = self.pbar
+        if is_new:
+            bar.n = 0  # ignite begins at 1
+            bar.set_description(self.tqdm_kwargs["desc"])
+        bar.update(len(engine.state.batch))
 
 
 def _shown_loss(output: Any) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """MONAI Label with this package's bundles: its environment, an application folder, the server.
 
 Nothing here imports MONAI Label, which lives in an environment of its own. The files of ``app/`` run there: they are
-copied into the application folder and import neither this package nor each other.
+copied into the application folder and import nothing of this package but each other, by their plain names.
 """
 
 from banet_monai.label.application import Application, lay_out

@@ -46,8 +46,12 @@ def lay_out(folder: Path, environment: Environment, archives: Sequence[Path]) ->
     Raises:
         FileExistsError: when something else has the place of the folder or of a link.
         FileNotFoundError: when the environment lacks MONAI Label's application.
+        ValueError: when two archives have one name.
     """
     place = folder.absolute()
+    names = [archive.name for archive in archives]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"two archives are called '{repeated[0]}', and models are served by name; rename one folder.")
     if not _is_ours(place):
         raise FileExistsError(
             f"'{folder}' holds other files; name a folder that is empty or does not exist: --app DIR."
@@ -58,7 +62,7 @@ def lay_out(folder: Path, environment: Environment, archives: Sequence[Path]) ->
     (place / "model").mkdir(exist_ok=True)
     for archive in archives:
         _link(place / "model" / archive.name, archive.resolve())
-    return Application(place, tuple(archive.name for archive in archives))
+    return Application(place, tuple(names))
 
 
 def _is_ours(place: Path) -> bool:

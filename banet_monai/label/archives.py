@@ -31,6 +31,8 @@ def check_archive(root: Path) -> None:
         raise FileNotFoundError(
             f"'{root}' is no built archive: it lacks {', '.join(missing)}. Build one: python tools/build_bundle.py."
         )
+    if "," in root.name:
+        raise ValueError(f"MONAI Label would take '{root.name}' for several models, because of the comma; rename it.")
     if words := [word for word in MISLEADING if word in root.name.lower()]:
         raise ValueError(
             f"MONAI Label would take '{root.name}' for a {words[0]} model because of its name; rename the folder."

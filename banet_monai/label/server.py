@@ -14,6 +14,8 @@ from banet_monai.label.studies import LISTED, Studies
 
 __all__ = ["ServerOptions", "require_free_port", "server_command"]
 
+THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
+
 SCORED_AT_ONCE = 50  # images per round, so that scoring a large folder does not hold up an outline for long
 SIMULATIONS = 5  # passes with dropout per image
 
@@ -81,7 +83,8 @@ def _variables(environment: Environment, application: Application, options: Serv
         "MONAI_LABEL_DICOMWEB_CACHE_PATH": str(application.folder / "dicomweb"),
         "MONAI_LABEL_AUTO_UPDATE_SCORING": str(options.scoring).lower(),
     }
+    own |= {"BANET_LABEL_HOSTS": ",".join(THIS_MACHINE)} if options.host in THIS_MACHINE else {}
     if options.modality:
         own["MONAI_LABEL_DICOMWEB_SEARCH_FILTER"] = json.dumps({"Modality": options.modality})
-    chosen = {name: value for name, value in os.environ.items() if name.startswith("MONAI_LABEL_")}
+    chosen = {name: value for name, value in os.environ.items() if name.startswith(("MONAI_LABEL_", "BANET_LABEL_"))}
     return {**os.environ, **own, **chosen}

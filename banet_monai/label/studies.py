@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 __all__ = ["LISTED", "Studies", "check_studies", "demonstration_studies"]
 
@@ -36,9 +37,16 @@ def check_studies(place: str) -> Studies:
     Raises:
         FileNotFoundError: when there is no such folder, or no image in it.
         NotADirectoryError: when it is a file.
+        ValueError: when an address holds a name or password.
     """
     if place.lower().startswith(HTTP):
-        return Studies(place.rstrip("/"), None)
+        if "@" in urlsplit(place).netloc:
+            raise ValueError(
+                "the address holds a name or password, which logs and the list of processes would show; give them as "
+                "MONAI_LABEL_DICOMWEB_USERNAME and MONAI_LABEL_DICOMWEB_PASSWORD, and the address without them."
+            )
+        scheme, _, rest = place.rstrip("/").partition("://")
+        return Studies(f"{scheme.lower()}://{rest}", None)  # MONAI Label knows addresses by small letters
     folder = Path(place)
     if not folder.exists():
         raise FileNotFoundError(f"the folder '{place}' does not exist; name a folder of images, or a DICOMweb address.")

@@ -10,7 +10,7 @@ import torch
 from monai.data import MetaTensor
 from numpy.typing import ArrayLike, NDArray
 
-from banet_monai.measurements.grids import Grid, grid_of, meta_grid
+from banet_monai.measurements.grids import SAME_SPACING, Grid, mask_grid, meta_grid
 from banet_monai.measurements.masks import Labels, as_mask, named_labels
 from banet_monai.measurements.measuring import MM3_PER_ML
 from banet_monai.measurements.records import AREA_UNITS, VOLUME_UNITS, Comparison
@@ -46,7 +46,7 @@ def compare_outlines(
         image, NSD is 0.
 
     Raises:
-        ValueError: masks of different shapes or places, and as for :func:`measure`.
+        ValueError: masks of different shapes, places or sizes of pixels, and as for :func:`measure`.
     """
     first, second = as_mask(one, "the first mask"), as_mask(other, "the second mask")
     if first.shape != second.shape:
@@ -54,11 +54,9 @@ def compare_outlines(
             f"the masks must have one shape, got {first.shape} and {second.shape}; bring one to the grid of the other "
             "first."
         )
-    if isinstance(one, MetaTensor) and spacing is None and affine is None:
-        found = meta_grid(one, first.shape)
-        _check_place(found, other, first.shape)
-        spacing, affine, unit = found.get("spacing"), found.get("affine"), unit or found["unit"]
-    grid = grid_of(first.shape, spacing=spacing, unit=unit, affine=affine)
+    grid = mask_grid(one, first.shape, spacing=spacing, unit=unit, affine=affine)
+    if isinstance(one, MetaTensor) and isinstance(other, MetaTensor) and spacing is None and affine is None:
+        _check_same_grid(meta_grid(one, first.shape), meta_grid(other, first.shape))
     present = np.union1d(np.unique(first), np.unique(second))
     names = named_labels(labels, [int(number) for number in present if number])
     return [
@@ -66,14 +64,17 @@ def compare_outlines(
     ]
 
 
-def _check_place(found: dict[str, Any], other: Any, shape: Sequence[int]) -> None:
-    if not isinstance(other, MetaTensor) or "affine" not in found:
-        return
-    its = meta_grid(other, shape)
-    if "affine" in its and not np.allclose(found["affine"], its["affine"], atol=1e-3):
+def _check_same_grid(one: dict[str, Any], other: dict[str, Any]) -> None:
+    """Refuse masks whose metadata say that they lie elsewhere or have other pixels."""
+    if "affine" in one and "affine" in other and not np.allclose(one["affine"], other["affine"], atol=1e-3):
         raise ValueError(
             "the two masks lie at different places of the patient (their affines differ); bring one to the grid of the "
             "other first."
+        )
+    if "spacing" in one and "spacing" in other and not np.allclose(one["spacing"], other["spacing"], rtol=SAME_SPACING):
+        raise ValueError(
+            f"the two masks have pixels of different size, {one['spacing']} and {other['spacing']} mm; bring one to "
+            "the grid of the other first."
         )
 
 

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from banet_monai.metrics.masks import Spacing, flat_axes
 
-__all__ = ["Grid", "grid_of", "meta_grid"]
+__all__ = ["Grid", "grid_of", "mask_grid", "meta_grid"]
 
 UNITS = ("mm", "px")
 IN_MM = {"mm": 1.0, "micron": 1e-3, "meter": 1e3}  # the units of NIfTI
@@ -127,6 +127,37 @@ def grid_of(
     axes = tuple(axis for axis in range(len(shape)) if axis not in flat)
     lengths = tuple(float(length) for length in np.linalg.norm(columns, axis=0))
     return Grid(shape, axes, 0, _isometric(columns[:, list(axes)]), lengths, unit, placed)
+
+
+def mask_grid(
+    mask: Any,
+    shape: Sequence[int],
+    *,
+    spacing: float | Sequence[float] | Spacing | None = None,
+    unit: str | None = None,
+    affine: ArrayLike | None = None,
+    drop_flat: bool = True,
+) -> Grid:
+    """The grid of a mask; where neither spacing nor affine is given, that of its metadata, if it has any.
+
+    Args:
+        mask: as it was given; its metadata count if it is a MetaTensor.
+        shape: of its label ids.
+        spacing: as for :func:`grid_of`, and so all others.
+        unit: ``"px"`` measures in pixels whatever the metadata say.
+        affine: array indices to RAS mm.
+        drop_flat: whether an axis of one pixel is left out.
+
+    Raises:
+        ValueError: for ``"mm"`` where the metadata say that no spacing is known, and as :func:`grid_of`.
+    """
+    if isinstance(mask, MetaTensor) and spacing is None and affine is None:
+        found = meta_grid(mask, shape)
+        if unit == "mm" and found["unit"] == "px":
+            raise ValueError("unit 'mm' needs a spacing, and the mask's metadata say that none is known; use 'px'.")
+        if unit != "px":
+            spacing, affine, unit = found.get("spacing"), found.get("affine"), unit or found["unit"]
+    return grid_of(shape, spacing=spacing, unit=unit, affine=affine, drop_flat=drop_flat)
 
 
 def meta_grid(mask: MetaTensor, shape: Sequence[int]) -> dict[str, Any]:

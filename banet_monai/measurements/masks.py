@@ -15,6 +15,7 @@ __all__ = ["Labels", "as_image", "as_mask", "named_labels"]
 Labels = Sequence[str] | Mapping[int, str]
 
 SHOWN = 5  # ids named in a message
+LARGEST_FLOAT_ID = 2**53
 
 
 def as_mask(mask: Any, name: str = "the mask") -> NDArray[Any]:
@@ -49,6 +50,8 @@ def as_mask(mask: Any, name: str = "the mask") -> NDArray[Any]:
         )
     if values.min() < 0:
         raise ValueError(f"{name} must hold label ids from 0 (background) on, got {values.min():g}.")
+    if values.dtype.kind == "f" and values.max() > LARGEST_FLOAT_ID:
+        raise ValueError(f"{name} must hold label ids, got {values.max():g}, which no float holds exactly.")
     return values.astype(np.int64) if values.dtype.kind == "f" else values
 
 
@@ -94,8 +97,8 @@ def named_labels(labels: Labels | None, present: Sequence[int]) -> dict[int, str
             f"labels must be a list of names, or ids with names, got the text '{labels}'; put it in a list."
         )
     pairs = labels.items() if isinstance(labels, Mapping) else enumerate(labels, start=1)
-    named = {number: str(name) for number, name in pairs}
-    if wrong := [number for number in named if int(number) != number or number < 1]:
+    named: dict[Any, str] = {number: str(name) for number, name in pairs}
+    if wrong := [number for number in named if not isinstance(number, (int, np.integer)) or number < 1]:
         raise ValueError(f"label ids must be whole numbers from 1 on, got {wrong[:SHOWN]}.")
     if unnamed := [number for number in present if number not in named]:
         raise ValueError(

@@ -8,12 +8,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from monai.data import MetaTensor
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import find_objects
 from skimage.measure import label as components_of
 
-from banet_monai.measurements.grids import Grid, grid_of, meta_grid
+from banet_monai.measurements.grids import Grid, mask_grid
 from banet_monai.measurements.masks import Labels, as_image, as_mask, named_labels
 from banet_monai.measurements.outlines import outline_lengths, surface_area
 from banet_monai.measurements.records import Intensity, Line, Measurement
@@ -68,14 +67,7 @@ def measure(
             without a name.
     """
     ids = as_mask(mask)
-    if isinstance(mask, MetaTensor) and spacing is None and affine is None:
-        found = meta_grid(mask, ids.shape)
-        if unit == "mm" and found["unit"] == "px":
-            raise ValueError("unit 'mm' needs a spacing, and the mask's metadata say that none is known; use 'px'.")
-        spacing, affine, unit = found.get("spacing"), found.get("affine"), unit or found["unit"]
-        if unit == "px":
-            spacing = affine = None
-    grid = grid_of(ids.shape, spacing=spacing, unit=unit, affine=affine, drop_flat=not by_slice)
+    grid = mask_grid(mask, ids.shape, spacing=spacing, unit=unit, affine=affine, drop_flat=not by_slice)
     values = None if image is None else as_image(image, ids.shape)
     names = named_labels(labels, [int(number) for number in np.unique(ids) if number])
     if not by_slice:
@@ -102,10 +94,7 @@ def _measured(
     plane = ids.squeeze(flat)
     channels = None if image is None else image.squeeze(tuple(axis + 1 for axis in flat))
     for number, name in names.items():
-        inside = plane == number
-        parts, count = components_of(inside, return_num=True)  # type: ignore[no-untyped-call]
-        places = [place for place in find_objects(parts) if place is not None]
-        boxes = [(parts[place] == k, place) for k, place in enumerate(places, start=1)]
+        parts = _parts_of(plane == number)
         whole = Measurement(
             label=number,
             name=name,
@@ -114,19 +103,34 @@ def _measured(
             dimensions=len(grid.axes),
             unit=grid.unit,
             spacing=grid.spacing,
-            pixels=int(np.count_nonzero(inside)),
-            components=int(count),
+            pixels=sum(int(np.count_nonzero(inside)) for inside, _ in parts),
+            components=len(parts),
         )
-        yield _filled(whole, boxes, grid, channels)
-        if not components or count < 2:
+        yield _filled(whole, parts, grid, channels)
+        if not components or len(parts) < 2:
             continue
-        boxes.sort(key=lambda part: -int(np.count_nonzero(part[0])))  # stable: equal ones in the order of their places
-        for k, part in enumerate(boxes, start=1):
+        parts.sort(key=lambda part: -int(np.count_nonzero(part[0])))  # stable: equal ones in the order of their places
+        for k, part in enumerate(parts, start=1):
             alone = dataclasses.replace(whole, component=k, components=1, pixels=int(np.count_nonzero(part[0])))
             yield _filled(alone, [part], grid, channels)
 
 
 Part = tuple[NDArray[np.bool_], tuple[slice, ...]]  # a component in its bounding box, and where that is
+
+
+def _parts_of(inside: NDArray[np.bool_]) -> list[Part]:
+    """The components of a label, in the order of their first pixels; looked for in the label's box alone."""
+    found = find_objects(inside.view(np.uint8))
+    if not found:
+        return []
+    (box,) = found
+    numbered = components_of(inside[box])  # type: ignore[no-untyped-call]
+    places = enumerate(find_objects(numbered), start=1)
+    return [(numbered[place] == k, _shifted(place, box)) for k, place in places]
+
+
+def _shifted(place: tuple[slice, ...], box: tuple[slice, ...]) -> tuple[slice, ...]:
+    return tuple(slice(p.start + b.start, p.stop + b.start) for p, b in zip(place, box, strict=True))
 
 
 def _filled(empty: Measurement, parts: list[Part], grid: Grid, image: NDArray[Any] | None) -> Measurement:

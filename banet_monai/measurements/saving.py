@@ -97,14 +97,14 @@ class SaveMeasurementsd(MapTransform):
             try:
                 found = self.measured(d[key], name)
                 paths = [write_measurements(self._path(name, ".json"), found, case=name)]
-                if self.table is not None:
-                    self.table.add(name, found)
-                if self.structured_report:
-                    paths += self._write_report(found, d[key], name)
             except Exception as error:  # other libraries raise what they like; the mask is there, and the batch goes on
-                self._warned(name, f"the mask is written, but not all of its measurements: {explanation(error, {})}")
+                self._warned(name, f"the mask is written, but not its measurements: {explanation(error, {})}")
                 continue
             d[self.measurement_key] = found
+            if self.table is not None:
+                self.table.add(name, found)
+            if self.structured_report:
+                paths += self._write_report(found, d[key], name)
             if self.report is not None:
                 self.report.also(name, *paths)
         return d
@@ -132,7 +132,13 @@ class SaveMeasurementsd(MapTransform):
         if not seg.is_file():
             self._warned(name, "a Structured Report refers to a DICOM SEG: add dicom-seg to the formats")
             return []
-        return [write_measurement_report(found, seg, meta, self._path(name, ".dcm"))]
+        try:
+            return [write_measurement_report(found, seg, meta, self._path(name, ".dcm"))]
+        except Exception as error:  # as above; the JSON is there
+            self._warned(
+                name, f"the measurements are written, but not their Structured Report: {explanation(error, {})}"
+            )
+            return []
 
     def _path(self, name: str, suffix: str, *, end: str = "measurements") -> Path:
         stem = self.output_dir / name
@@ -154,7 +160,7 @@ def stored_image(meta: Mapping[str, Any]) -> Any:
     files = meta_list(str(meta.get("series_files", "")))
     source: str | list[str] = files if len(files) > 1 else str(meta["filename_or_obj"])
     irregular = "slices" if meta.get("layout") == "slices" else "refuse"
-    image = LoadCased("image", irregular=irregular)({"image": source})["image"]
+    image = LoadCased("image", irregular=irregular, max_pixels=None)({"image": source})["image"]
     return image.as_tensor()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -115,18 +115,25 @@ class MeasurementTable:
         """Keep the measurements of a case; those of an earlier one of the same name are replaced."""
         self.cases[case] = list(measurements)
 
-    def write(self) -> Path | None:
+    def write(self, order: Iterable[str] = ()) -> Path | None:
         """Write the table; without any case nothing is written, and None comes back.
 
         Under several processes all of them call it, and rank 0 alone writes the cases of all, ordered by name.
+
+        Args:
+            order: names of cases, which come first and in this order; the others as they were added.
 
         Raises:
             OSError: when the file cannot be written.
         """
         gathered = gather({name: [as_plain(item) for item in found] for name, found in self.cases.items()})
         if len(gathered) > 1:
-            cases = {name: [from_plain(item) for item in found] for part in gathered for name, found in part.items()}
-            self.cases = {name: cases[name] for name in sorted(cases)}
+            self.cases = {
+                name: [from_plain(item) for item in found] for part in gathered for name, found in part.items()
+            }
+            self.cases = dict(sorted(self.cases.items()))
+        # threads may have measured them in any order
+        self.cases = {name: self.cases[name] for name in dict.fromkeys([*order, *self.cases]) if name in self.cases}
         return write_measurements(self.path, self.cases) if self.cases and process_rank() == 0 else None
 
 

@@ -8,8 +8,9 @@ import logging
 import os
 import platform
 import re
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,7 @@ __all__ = ["CasesFailedError", "RunReport", "file_sha256"]
 
 logger = logging.getLogger(__name__)
 
-RESULT_ENDS = ("_mask.png", "_mask.nii.gz", "_mask.dcm", "_contours.geojson")
+RESULT_ENDS = ("_mask.png", "_mask.nii.gz", "_mask.dcm", "_mask.tif", "_contours.geojson")
 OLDER_RESULT = "results of this name in the output folder are of an earlier run or incomplete: do not rely on them"
 NAMED_AT_MOST = 10  # failed cases in the closing error; all of them stand in the manifest
 
@@ -65,6 +66,8 @@ class RunReport:
         device: device that the network runs on, in words.
         no_paths: ``inputs`` are named by case numbers (:func:`banet_monai.data.find_inputs`): file names are taken out
             of every message too. "true" and "false" work as well.
+        page: write the page of the results too, ``report.html`` (:func:`banet_monai.report.page.write_report`). "true"
+            and "false" work as well.
 
     Raises:
         ValueError: when two records have the same name, so that one result would overwrite the other.
@@ -81,6 +84,7 @@ class RunReport:
         weights: str | Path = "",
         device: str = "",
         no_paths: bool | str = False,
+        page: bool | str = False,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.input_root = str(input_root)
@@ -88,10 +92,16 @@ class RunReport:
         self.weights = str(weights)
         self.device = str(device)
         self.no_paths = as_flag(no_paths, "no_paths")
+        self.page = as_flag(page, "page")
         self.secret_names: dict[str, str] = {}
         self.skipped = [(str(path), self._without_paths(reason)) for path, reason in skipped]
         self.started = _now()
+        self.lock = threading.RLock()  # cases may be reported by several threads
+        self.endings: list[Callable[[], None]] = []
+        self.beginnings: list[Callable[[], None]] = []
+        self.begun = False
         self.last_end = time.perf_counter()
+        self.records: list[Mapping[str, Any]] = []  # where the page finds images and truths
         self.files: dict[str, list[str]] = {}
         self.results: dict[str, list[str]] = {}
         self.failures: dict[str, str] = {}
@@ -114,12 +124,17 @@ class RunReport:
         self.skipped += [(path, self._without_paths(reason)) for path, reason in inputs.skipped]
         for case in inputs.cases:
             self._expect(case.name, list(case.paths))
+            self.records.append(case.record())
+        self.begun = True
+        for action in self.beginnings:
+            action()
 
     def expect(self, record: Mapping[str, Any]) -> None:
         """Announce a case; one that is never reported as done or failed counts as failed."""
         image = record["image"]
         paths = [image] if isinstance(image, (str, Path)) else list(image)
         self._expect(str(record["name"]), [self._relative(path) for path in paths])
+        self.records.append(record)
 
     def _expect(self, name: str, paths: list[str]) -> None:
         if name in self.files:
@@ -133,9 +148,10 @@ class RunReport:
 
     def done(self, name: str, *results: str | Path) -> None:
         """Record a case whose results were written in the output folder, the most important one first."""
-        self.files.setdefault(name, [name])
-        self.results[name] = [Path(os.path.relpath(result, self.output_dir)).as_posix() for result in results]
-        self._clock(name)
+        with self.lock:
+            self.files.setdefault(name, [name])
+            self.results[name] = [Path(os.path.relpath(result, self.output_dir)).as_posix() for result in results]
+            self._clock(name)
 
     def also(self, name: str, *results: str | Path) -> None:
         """Record more files of a case that is done; of others nothing."""
@@ -144,21 +160,44 @@ class RunReport:
 
     def noted(self, name: str, facts: Mapping[str, Any]) -> None:
         """Record numbers about a case, JSON values by name, which stand in its entry if it has a result."""
-        self.facts.setdefault(name, {}).update(facts)
+        with self.lock:
+            self.facts.setdefault(name, {}).update(facts)
 
     def failed(self, name: str, reason: str) -> None:
         """Record a case without a result, and why."""
-        self.files.setdefault(name, [name])
-        self.failures[name] = self._without_paths(reason)
-        self._clock(name)
+        with self.lock:
+            self.files.setdefault(name, [name])
+            self.failures[name] = self._without_paths(reason)
+            self._clock(name)
         logger.error("'%s' failed: %s", name, self.failures[name])
 
     def warned(self, name: str, text: str) -> None:
         """Record what people should know about a case that has a result."""
         warning = self._without_paths(text)
-        if warning not in self.warnings.setdefault(name, []):
+        with self.lock:
+            if warning in self.warnings.setdefault(name, []):
+                return
             self.warnings[name].append(warning)
-            logger.warning("'%s': %s", name, warning)
+        logger.warning("'%s': %s", name, warning)
+
+    def at_begin(self, action: Callable[[], None]) -> None:
+        """Have :meth:`begin` call ``action``; at once, where the run has begun already.
+
+        Args:
+            action: takes nothing.
+        """
+        if self.begun:
+            action()
+        else:
+            self.beginnings.append(action)
+
+    def before_end(self, action: Callable[[], None]) -> None:
+        """Have :meth:`finish` call ``action`` first, so that whoever reports from a thread can come to an end.
+
+        Args:
+            action: takes nothing; what it raises is raised.
+        """
+        self.endings.append(action)
 
     def _clock(self, name: str) -> None:
         now = time.perf_counter()
@@ -166,17 +205,22 @@ class RunReport:
         self.last_end = now
 
     def finish(self) -> None:
-        """Write the manifest, log the counts, and raise if any case failed.
+        """Write the manifest and, where it was asked for, the page; log the counts, and raise if any case failed.
 
         Under several processes all of them call it: each tells the others its cases; rank 0 alone writes and raises.
 
         Raises:
-            RuntimeError: when the manifest cannot be written.
+            RuntimeError: when the manifest or the page cannot be written.
             CasesFailedError: naming failed cases, so that the process ends with an exit code that is not 0.
         """
+        for action in self.endings:
+            action()
         self._gather()
         if process_rank() > 0:
             return
+        # in the order in which cases were announced, whichever was done first
+        self.results = {name: self.results[name] for name in self.files if name in self.results}
+        self.failures = {name: self.failures[name] for name in self.files if name in self.failures}
         for name in self.files:
             if name not in self.results and name not in self.failures:
                 self.failures[name] = "it was not processed: the run ended before its turn"
@@ -186,6 +230,7 @@ class RunReport:
         self._write(self._manifest())
         total = len(self.files)
         logger.info("%d done, %d skipped, %d failed.", len(self.results), len(self.skipped), len(self.failures))
+        page_problem = self._write_page() if self.page and self.results else ""
         if self.failures:
             named = [f"{name}: {reason}" for name, reason in sorted(self.failures.items())]
             rest = len(named) - NAMED_AT_MOST
@@ -193,6 +238,22 @@ class RunReport:
             raise CasesFailedError(
                 f"{len(self.failures)} of {total} cases failed: {'; '.join(named[:NAMED_AT_MOST])}{more}"
             )
+        if page_problem:
+            raise RuntimeError(page_problem)
+
+    def _write_page(self) -> str:
+        """Write ``report.html``; what went wrong in words, "" where nothing did."""
+        from banet_monai.report.page import write_report  # it draws, which most runs do without
+        from banet_monai.report.page.sources import sources_of
+
+        try:
+            page = write_report(self.output_dir, sources=sources_of(self.records))
+        except (OSError, ValueError) as error:
+            problem = self._without_paths(f"the results are written, but not their page: {error}")
+            logger.error("%s", problem)
+            return problem
+        logger.info("The page of the results: %s", page)
+        return ""
 
     def _gather(self) -> None:
         """Take over what the other processes know of their cases."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from banet_monai.transforms.artefacts import RandGeld, RandHaird, RandInkd, RandRulerd, RandVignetted
 from banet_monai.transforms.augmentation import RandColorJitterd
+from banet_monai.transforms.background import InBackground
 from banet_monai.transforms.contrast import RandHistogramEqualized
 from banet_monai.transforms.crops import RandLesionCropd
 from banet_monai.transforms.deformation import RandElasticd
@@ -16,6 +17,7 @@ from banet_monai.transforms.saving import DiscretizeLabelsd, DropChannel2Dd, Sav
 __all__ = [
     "DiscretizeLabelsd",
     "DropChannel2Dd",
+    "InBackground",
     "LoadCased",
     "MaskToIdsd",
     "NiftiReader",

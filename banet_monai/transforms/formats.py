@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ __all__ = [
     "write_label_png",
 ]
 
+COMPRESSION = 1  # of a PNG: masks are flat, so that higher levels cost time and save little
 NIFTI_UNITS = ("mm", "micron", "meter")
 
 
@@ -203,7 +205,7 @@ def write_label_png(path: Path, ids: NDArray[np.uint8], *, num_classes: int = 1)
         picture = Image.fromarray(rows)
         colors = [PALETTE[index % len(PALETTE)] for index in range(num_classes)]
         picture.putpalette([0, 0, 0, *(value for color in colors for value in color)])
-    return write_beside(path, picture.save)
+    return write_beside(path, functools.partial(picture.save, compress_level=COMPRESSION))
 
 
 def write_label_nifti(

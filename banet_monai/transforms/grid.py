@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 __all__ = ["GridPlan", "RestoreGridd", "ToWorkingGridd", "resize_labels", "resize_linear"]
 
 SCALES = ("short_side", "stretch", "native", "spacing")
+SLICES_AT_ONCE = 16  # of a volume that is resized
 SPACING_TIE = 0.01  # spacings within 1 % of the largest count as equal: headers round
 
 
@@ -41,10 +42,20 @@ def resize_linear(image: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
     if len(size) == 2:
         return _resize_plane(image[None], size)[0]
     if list(image.shape[1:3]) != size[:2]:
-        image = _resize_plane(image.movedim(3, 0), size[:2]).movedim(0, 3)  # (D, C, H, W)
+        image = _resize_slices(image, size[:2])
     if image.shape[3] != size[2]:
         image = _resize_plane(image, [image.shape[2], size[2]])  # (C, H, W, D): H as channels
     return image.contiguous()
+
+
+def _resize_slices(volume: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    """``(C, H, W, D)`` in its first two axes, a few slices at a time, which is faster than all of them at once."""
+    depth = volume.shape[3]
+    result = volume.new_empty((depth, volume.shape[0], *size))
+    for start in range(0, depth, SLICES_AT_ONCE):
+        part = volume[..., start : start + SLICES_AT_ONCE].movedim(3, 0).contiguous()
+        result[start : start + SLICES_AT_ONCE] = _resize_plane(part, size)
+    return result.movedim(0, 3)
 
 
 def _resize_plane(image: torch.Tensor, size: Sequence[int]) -> torch.Tensor:

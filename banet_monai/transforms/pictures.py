@@ -6,7 +6,7 @@ every program that ignores the tag as well, and so that what is written has the 
 
 from __future__ import annotations
 
-import warnings
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +19,13 @@ from monai.utils import ensure_tuple
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-__all__ = ["PICTURE_SUFFIXES", "UNKNOWN_RANGE", "PictureReader", "require_content"]
+from banet_monai.data.probe import TooManyPixelsError
+from banet_monai.flags import as_number
+
+__all__ = ["MAX_PIXELS", "PICTURE_SUFFIXES", "UNKNOWN_RANGE", "PictureReader", "open_picture", "require_content"]
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+MAX_PIXELS = 178_956_970  # where Pillow too takes a file for a decompression bomb; as float32 RGB 2 GiB
 UNKNOWN_RANGE = (float("nan"), float("nan"))  # numbers instead of None, so that batches collate
 
 # PIL keeps only the upper byte of 16-bit colour. Asked for the other byte order it returns the lower one.
@@ -33,6 +37,7 @@ _LOWER_BYTE = {
     "RGBA;16L": "RGBA;16B",
     "RGBA;16N": "RGBA;16B" if np.little_endian else "RGBA;16L",
 }
+_pillow_limit = threading.Lock()  # Pillow's own limit is a variable of its module
 _TIFF_BITS, _TIFF_SUBFILE = 258, 254  # tags BitsPerSample and NewSubfileType of TIFF 6.0
 
 
@@ -60,20 +65,25 @@ class PictureReader(ImageReader):
     Args:
         keep_palette: for masks. ``True`` returns the indices of a palette picture and 0/1 for a 1-bit one;
             ``False`` returns their colours and 0/255.
+        max_pixels: a picture with more is refused before it is decoded. None: no limit, for a picture that was accepted
+            once.
 
     Raises:
         FileNotFoundError: when the file is missing.
-        ValueError: naming the file, when it is empty, truncated, no picture, narrower than two pixels, has several
-            pages, or is beyond PIL's limit against decompression bombs.
+        ValueError: naming the file, when it is empty, truncated, no picture, narrower than two pixels or has several
+            pages; :class:`banet_monai.data.probe.TooManyPixelsError` when it is above ``max_pixels``.
 
     Meta:
         ``bits`` (8, 16 or 32), ``value_range`` (``(0, 255)``, ``(0, 65535)``, or two nan for signed, 32-bit and float
         pictures), ``spacing_unit`` ``"px"``, ``affine`` the identity, ``spatial_shape`` ``(W, H)``.
     """
 
-    def __init__(self, *, keep_palette: bool = False) -> None:
+    def __init__(self, *, keep_palette: bool = False, max_pixels: float | str | None = MAX_PIXELS) -> None:
         super().__init__()
         self.keep_palette = keep_palette
+        self.max_pixels = None if max_pixels is None else as_number(max_pixels, "max_pixels")
+        if self.max_pixels is not None and not self.max_pixels >= 1:
+            raise ValueError(f"max_pixels must be a positive number, got {max_pixels}.")
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
         return all(str(name).lower().endswith(PICTURE_SUFFIXES) for name in ensure_tuple(filename))
@@ -85,17 +95,11 @@ class PictureReader(ImageReader):
         path = Path(str(names[0]))
         require_content(path)
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-                with Image.open(path) as opened:
-                    return self._decode(opened, path)
-        except _RefusedError:
+            with open_picture(path) as opened:
+                self._require_size(opened, path)
+                return self._decode(opened, path)
+        except (_RefusedError, TooManyPixelsError):
             raise
-        except Image.DecompressionBombError as error:
-            raise ValueError(
-                f"'{path.name}' has more than {(Image.MAX_IMAGE_PIXELS or 0) * 2} pixels, PIL's limit against "
-                "decompression bombs; scale it down or cut it into tiles."
-            ) from error
         except UnidentifiedImageError as error:
             raise ValueError(f"'{path.name}' is no picture that PIL knows; PNG, JPEG, TIFF and BMP work.") from error
         except (
@@ -120,6 +124,16 @@ class PictureReader(ImageReader):
             "original_affine": np.eye(4),
         }
         return array, meta
+
+    def _require_size(self, image: ImageFile.ImageFile, path: Path) -> None:
+        pixels = image.width * image.height
+        if self.max_pixels is not None and pixels > self.max_pixels:
+            raise TooManyPixelsError(
+                f"'{path.name}' is {image.width}x{image.height}, {pixels / 1e6:.4g} million pixels, and the limit is "
+                f"{self.max_pixels / 1e6:.4g} million. Save it as a tiled TIFF, which banet segment does in tiles; "
+                f"scale it down; or, with enough memory, raise the limit: --max-pixels {pixels} (max_pixels in a "
+                "configuration)."
+            )
 
     def _decode(self, image: ImageFile.ImageFile, path: Path) -> _Picture:
         if min(image.size) < 2:
@@ -153,6 +167,16 @@ class PictureReader(ImageReader):
         if image.mode in ("RGBA", "RGBX", "RGB"):
             return np.asarray(image)[..., :3]
         return np.asarray(image.convert("RGB"))  # CMYK, YCbCr, HSV
+
+
+def open_picture(path: Path) -> ImageFile.ImageFile:
+    """``PIL.Image.open`` without Pillow's own limit, so that ``max_pixels`` alone decides. Nothing is decoded."""
+    with _pillow_limit:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(path)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
 
 
 def require_content(path: Path) -> None:
@@ -205,7 +229,7 @@ def _decode_16_bit_colour(image: ImageFile.ImageFile, path: Path) -> NDArray[np.
         lower = (_LOWER_BYTE[arguments[0]], *arguments[1:])
         swapped.append(_with_arguments(tile, lower[0] if isinstance(tile[3], str) else lower))
     upper = np.asarray(image)[..., :3].astype(np.uint16)
-    with Image.open(path) as again:
+    with open_picture(path) as again:
         again.tile = swapped
         return (upper << 8) | np.asarray(again)[..., :3]
 

@@ -22,12 +22,19 @@ from numpy.typing import NDArray
 
 from banet_monai.dicom import SeriesReader
 from banet_monai.dicom.parsing import looks_like_dicom
-from banet_monai.transforms.pictures import PICTURE_SUFFIXES, UNKNOWN_RANGE, PictureReader, require_content
+from banet_monai.transforms.pictures import (
+    MAX_PIXELS,
+    PICTURE_SUFFIXES,
+    UNKNOWN_RANGE,
+    PictureReader,
+    require_content,
+)
 
 __all__ = ["LoadCased", "NiftiReader", "kind_of_file"]
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 PICTURE_MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"BM")  # PNG, JPEG, TIFF, TIFF, BMP
+ROWS_AT_ONCE, SLICES_AT_ONCE = 8, 16  # of a volume that is turned: 16 floats are a cache line
 NIFTI_MAGIC = (b"n+1", b"ni1")  # at byte 344 of the header
 
 
@@ -86,6 +93,8 @@ class NiftiReader(ImageReader):
         if values.ndim == 5 and values.shape[3] == 1:  # a vector image: (x, y, z, 1, channel)
             values = values[:, :, :, 0]
         self._check(values, path.name)
+        if not np.isfinite(image.affine).all():
+            raise ValueError(f"'{path.name}' states a place or spacing that is NaN or infinite; repair its header.")
         slope, intercept = getattr(image.dataobj, "slope", 1.0), getattr(image.dataobj, "inter", 0.0)
         scaled = (float(slope), float(intercept)) != (1.0, 0.0)
         return _Volume(values, image.header, scaled, np.asarray(image.affine, dtype=np.float64))
@@ -141,7 +150,13 @@ class _LoadCase(LoadImage):
     """``LoadImage`` with exactly one reader per kind of file; returns channel-first float32."""
 
     def __init__(
-        self, *, in_channels: int | None, dicom_reader: SeriesReader | None = None, image_only: bool, dtype: DtypeLike
+        self,
+        *,
+        in_channels: int | None,
+        dicom_reader: SeriesReader | None = None,
+        max_pixels: float | str | None = MAX_PIXELS,
+        image_only: bool,
+        dtype: DtypeLike,
     ) -> None:
         # LoadImage.__init__ would build every reader that MONAI knows; here none may step in.
         self.readers: list[ImageReader] = []
@@ -150,6 +165,8 @@ class _LoadCase(LoadImage):
         self.dtype = dtype
         self.in_channels = in_channels
         self.dicom_reader = dicom_reader or SeriesReader()
+        self.picture_reader = PictureReader(max_pixels=max_pixels)
+        self.mask_reader = PictureReader(keep_palette=True, max_pixels=max_pixels)
 
     def __call__(self, filename: Sequence[PathLike] | PathLike, reader: ImageReader | None = None) -> Any:
         return self.load(filename, reader, is_label=False)
@@ -161,24 +178,22 @@ class _LoadCase(LoadImage):
         kind = "dicom" if len(names) > 1 or Path(names[0]).is_dir() else kind_of_file(Path(names[0]))
         chosen = reader or self._reader_of(kind, is_label=is_label)
         array, meta = chosen.get_data(chosen.read(names if len(names) > 1 else names[0]))
-        array = np.asarray(array, dtype=self.dtype)
-        if array.dtype.byteorder == ">":
-            array = array.astype(array.dtype.newbyteorder("="))
         channel = meta.get("original_channel_dim", float("nan"))
         array = array[None] if np.isnan(channel) else np.moveaxis(array, int(channel), 0)
+        array = _converted(array, np.dtype(self.dtype))
         if is_label:
             array = _single_channel_mask(array)
         meta["original_channel_dim"] = 0  # channel-first already: EnsureChannelFirstd leaves it alone
         meta["filename_or_obj"] = names[0]
         meta["kind"] = kind
-        image = MetaTensor.ensure_torch_and_prune_meta(np.ascontiguousarray(array), meta, False)
+        image = MetaTensor.ensure_torch_and_prune_meta(array, meta, False)
         if not isinstance(image, MetaTensor):  # set_track_meta(False)
             image = MetaTensor(image)
         return image if self.image_only else (image, image.meta)
 
     def _reader_of(self, kind: str, *, is_label: bool) -> ImageReader:
         if kind == "picture":
-            return PictureReader(keep_palette=is_label)
+            return self.mask_reader if is_label else self.picture_reader
         if kind == "nifti":
             return NiftiReader(in_channels=None if is_label else self.in_channels)
         return SeriesReader() if is_label else self.dicom_reader
@@ -197,6 +212,7 @@ class LoadCased(LoadImaged):
         in_channels: channels of the network, to refuse a 4D NIfTI whose last axis is something else. None: any.
         irregular: what to do with DICOM slices that form no regular volume, as :class:`SeriesReader` takes it.
         window: VOI window of DICOM images, None, ``"voi"`` or (centre, width), as :class:`SeriesReader` takes it.
+        max_pixels: pictures with more are refused before they are decoded, as :class:`PictureReader` takes it.
         label_keys: keys that hold masks: palette indices and 1-bit values are kept, equal colour channels become one.
         image_only: ``False`` also stores ``{key}_meta_dict``.
         allow_missing_keys: pass over keys that a record lacks.
@@ -219,6 +235,7 @@ class LoadCased(LoadImaged):
         in_channels: int | None = None,
         irregular: str = "refuse",
         window: str | Sequence[float] | None = None,
+        max_pixels: float | str | None = MAX_PIXELS,
         label_keys: KeysCollection = ("label",),
         image_only: bool = True,
         allow_missing_keys: bool = False,
@@ -227,6 +244,7 @@ class LoadCased(LoadImaged):
         self._loader: _LoadCase = _LoadCase(
             in_channels=in_channels,
             dicom_reader=SeriesReader(irregular=irregular, window=window),
+            max_pixels=max_pixels,
             image_only=image_only,
             dtype=np.float32,
         )
@@ -296,6 +314,24 @@ def _from_memory(image: torch.Tensor | NDArray[Any]) -> MetaTensor:
     meta.setdefault("value_range", UNKNOWN_RANGE)
     meta |= {"kind": "memory", MetaKeys.ORIGINAL_CHANNEL_DIM: 0}
     return MetaTensor(values.float().contiguous(), affine=meta.pop("affine", None), meta=meta)
+
+
+def _converted(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """``(C, *spatial)`` as ``dtype`` in C order, native bytes; in one pass over the memory, without a copy between.
+
+    Volumes come from NIfTI with their first axis fastest. Turned as a whole every value would be a miss of the cache.
+    """
+    dtype = dtype.newbyteorder("=")
+    if array.dtype == dtype and array.flags.c_contiguous:
+        return array
+    if array.ndim != 4 or array.flags.c_contiguous:
+        return array.astype(dtype, order="C")
+    result = np.empty(array.shape, dtype)
+    for y in range(0, array.shape[2], ROWS_AT_ONCE):
+        for z in range(0, array.shape[3], SLICES_AT_ONCE):
+            part = np.s_[:, :, y : y + ROWS_AT_ONCE, z : z + SLICES_AT_ONCE]
+            result[part] = array[part]
+    return result
 
 
 def _single_channel_mask(array: NDArray[Any]) -> NDArray[Any]:

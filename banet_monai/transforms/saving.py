@@ -111,6 +111,8 @@ class DiscretizeLabelsd(MapTransform):
             )
         if self.mode == "multiclass":
             return probabilities.argmax(dim=0, keepdim=True).to(torch.uint8)
+        if channels == 1:
+            return (probabilities >= self.threshold).to(torch.uint8)
         best, channel = probabilities.max(dim=0, keepdim=True)
         return torch.where(best >= self.threshold, channel + 1, 0).to(torch.uint8)
 
@@ -301,7 +303,7 @@ def result_overlay(image: MetaTensor, labels: MetaTensor) -> NDArray[np.uint8]:
     """
     ids = labels.as_tensor().cpu()
     if labels.meta.get("kind") == "picture":
-        reader = PictureReader()
+        reader = PictureReader(max_pixels=None)
         array, meta = reader.get_data(reader.read(str(labels.meta["filename_or_obj"])))
         channels = array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
         low, high = meta["value_range"]

@@ -10,7 +10,7 @@ import torch
 from monai.metrics.calibration import calibration_binning
 from numpy.typing import NDArray
 
-__all__ = ["CalibrationBins", "ReliabilityRow", "brier_score"]
+__all__ = ["CalibrationBins", "ReliabilityRow", "brier_score", "calibration_error"]
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,13 @@ class CalibrationBins:
         self._confidence += np.nan_to_num(confidence) * count
         self._foreground += np.nan_to_num(frequency) * count
 
+    def sums(self) -> NDArray[np.float64]:
+        """What the bins hold, ``(3, bins)``: pixels, sum of their probabilities, how many are foreground.
+
+        Those of several images add up: :func:`calibration_error` of the sum is the error of all of them together.
+        """
+        return np.stack([self.pixels.astype(np.float64), self._confidence, self._foreground])
+
     def rows(self) -> list[ReliabilityRow]:
         """The reliability diagram, from low to high."""
         edges = np.linspace(0, 1, self.bins + 1)
@@ -95,8 +102,22 @@ class CalibrationBins:
         if not used.any():
             raise ValueError("there is no pixel to measure calibration on; add() comes first.")
         gaps = np.abs(self._confidence[used] - self._foreground[used]) / self.pixels[used]
-        weights = self.pixels[used] / self.pixels.sum()
-        return {"ece": float(gaps @ weights), "ace": float(gaps.mean()), "mce": float(gaps.max())}
+        return {"ece": float(calibration_error(self.sums())), "ace": float(gaps.mean()), "mce": float(gaps.max())}
+
+
+def calibration_error(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Expected calibration error of bins: the mean distance of probability and frequency, weighted by pixels.
+
+    Args:
+        sums: ``(..., 3, bins)``, see :meth:`CalibrationBins.sums`; any number of them at once.
+
+    Returns:
+        ``(...)``, 0 to 1; nan without a pixel.
+    """
+    pixels, confidence, foreground = (sums[..., part, :] for part in range(3))
+    total = pixels.sum(axis=-1)
+    gaps = np.abs(confidence - foreground).sum(axis=-1)
+    return np.divide(gaps, total, out=np.full_like(total, np.nan), where=total > 0)
 
 
 def brier_score(probability: torch.Tensor, truth: torch.Tensor) -> float:

@@ -20,7 +20,6 @@ from banet_monai.inferers import FlipInferer
 from banet_monai.uncertainty.dropout import ActiveDropout, SampledNetwork
 from banet_monai.uncertainty.members import Members, member_files
 from banet_monai.uncertainty.statistics import Moments, RunningMoments, check_activation, log_odds
-from banet_monai.uncertainty.temperature import read_temperature
 
 __all__ = ["SAMPLE_CHANNELS", "UncertaintyInferer"]
 
@@ -55,8 +54,6 @@ class UncertaintyInferer(Inferer):
         quarter_turns: of ``"tta"``, see :class:`FlipInferer`.
         members: of ``"ensemble"``: weight files beside the network's own, in a list or with commas between them.
         checkpoint: file of the network's own weights, to compare ``members`` with before anything runs.
-        temperature: logits of the mean are divided by it; a number, or a file with one per method
-            (:mod:`banet_monai.uncertainty.temperature`).
         seed: of ``"mc_dropout"``.
 
     Returns:
@@ -66,7 +63,7 @@ class UncertaintyInferer(Inferer):
         ``MetaTensor`` if the input is one.
 
     Raises:
-        FileNotFoundError: when a file of ``members`` or ``temperature`` does not exist.
+        FileNotFoundError: when a file of ``members`` does not exist.
         ValueError: for an option out of range, weights that do not fit together, or a network without dropout layers.
         TypeError: when the inferer returns no tensor.
     """
@@ -83,7 +80,6 @@ class UncertaintyInferer(Inferer):
         quarter_turns: bool = True,
         members: str | Sequence[str | Path] | None = None,
         checkpoint: str | Path | None = None,
-        temperature: float | str | Path = 1.0,
         seed: int = 0,
     ) -> None:
         if method not in UNCERTAINTY:
@@ -98,7 +94,6 @@ class UncertaintyInferer(Inferer):
         self.activation = activation
         self.threshold = as_number(threshold, "threshold")
         self.views = FlipInferer(inferer, flip_axes=flip_axes, quarter_turns=quarter_turns)
-        self.temperature = read_temperature(temperature, method)
         self.seed = seed
         self.members: Members | None = None
         if method == "ensemble":
@@ -112,7 +107,6 @@ class UncertaintyInferer(Inferer):
         with torch.no_grad():
             if self.method == "none":
                 result = self._checked(self.inferer(image, network, *args, **kwargs))
-                result = result if self.temperature == 1 else result / self.temperature
             else:
                 result = self._channels(self._moments(image, network, *args, **kwargs))
         if isinstance(inputs, MetaTensor):
@@ -144,7 +138,7 @@ class UncertaintyInferer(Inferer):
     def _channels(self, moments: Moments) -> torch.Tensor:
         return torch.cat(
             [
-                log_odds(moments.mean, self.activation) / self.temperature,
+                log_odds(moments.mean, self.activation),
                 moments.variance.amax(dim=1, keepdim=True),
                 moments.mutual_information(self.activation).amax(dim=1, keepdim=True),
                 moments.agreement(self.activation, self.threshold),

@@ -32,6 +32,7 @@ from banet_monai.flags import as_number
 from banet_monai.uncertainty.inferer import SAMPLE_CHANNELS
 from banet_monai.uncertainty.scores import SCORES, case_scores
 from banet_monai.uncertainty.statistics import check_activation, entropy, probabilities
+from banet_monai.uncertainty.temperature import read_temperature
 
 __all__ = ["BOUNDARY", "MAPS", "NoteTaker", "SaveUncertaintyd", "SplitUncertaintyd", "write_map"]
 
@@ -79,13 +80,15 @@ class SplitUncertaintyd(MapTransform):
         out_channels: the network's C.
         activation: ``"sigmoid"`` or ``"softmax"``.
         threshold: probability from which a sigmoid channel is foreground.
+        temperature: that maps and numbers are made at (:mod:`banet_monai.uncertainty.temperature`); the logits, and so
+            the mask, stay as they are. Where it is not 1 it stands among the numbers.
         map_key: for ``(3, *spatial)``, in the order of :data:`MAPS`.
         boundary_key: for ``(1, *spatial)``.
         score_key: for a dictionary of floats.
         allow_missing_keys: pass over keys that a record lacks.
 
     Raises:
-        ValueError: when the number of channels does not fit.
+        ValueError: when the number of channels does not fit, or the temperature is not positive and finite.
     """
 
     def __init__(
@@ -95,6 +98,7 @@ class SplitUncertaintyd(MapTransform):
         out_channels: int = 1,
         activation: str = "sigmoid",
         threshold: float | str = 0.5,
+        temperature: float = 1.0,
         map_key: str = "uncertainty",
         boundary_key: str = BOUNDARY,
         score_key: str = "scores",
@@ -105,6 +109,7 @@ class SplitUncertaintyd(MapTransform):
         self.out_channels = out_channels
         self.activation = activation
         self.threshold = as_number(threshold, "threshold")
+        self.temperature = read_temperature(temperature, "none")
         self.map_key = map_key
         self.boundary_key = boundary_key
         self.score_key = score_key
@@ -133,15 +138,17 @@ class SplitUncertaintyd(MapTransform):
             d[self.boundary_key] = extra[BOUNDARY][None]
         if not set(SAMPLE_CHANNELS) <= set(extra):
             return
-        probability = probabilities(values[None, : self.out_channels], self.activation)
+        logits = values[None, : self.out_channels]
+        probability = probabilities(logits / self.temperature, self.activation)
         uncertain = entropy(probability, self.activation).amax(dim=1)[0]
         if self.activation == "softmax":
-            foreground, inside = 1 - probability[0, 0], probability[0].argmax(dim=0) > 0
+            foreground, inside = 1 - probability[0, 0], logits[0].argmax(dim=0) > 0
         else:
             foreground = probability[0].amax(dim=0)
-            inside = foreground >= self.threshold
+            inside = probabilities(logits, self.activation)[0].amax(dim=0) >= self.threshold
         d[self.map_key] = torch.stack([uncertain, extra["variance"], extra["mutual_information"]])
-        d[self.score_key] = case_scores(foreground, inside, entropy=uncertain, agreement=extra["agreement"])
+        scores = case_scores(foreground, inside, entropy=uncertain, agreement=extra["agreement"])
+        d[self.score_key] = scores if self.temperature == 1 else {**scores, "temperature": self.temperature}
 
 
 class SaveUncertaintyd(SaveImaged):

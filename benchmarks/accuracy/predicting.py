@@ -43,7 +43,7 @@ class Predictor:
         tta: bool = False,
         cases: Mapping[str, Any] | None = None,
     ) -> None:
-        overlay = {**lay_over(run, places)[1], **(cases or {})}
+        overlay = {**lay_over(run, places)[1], **(cases or {}), "picture_batch": 1}
         overlay["checkpoint"] = str(checkpoint or Workplace(run, places).weights)
         if not Path(overlay["checkpoint"]).is_file():
             raise FileNotFoundError(f"'{overlay['checkpoint']}' does not exist: the run '{run.name}' is not finished.")

@@ -14,7 +14,7 @@ import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -124,11 +124,14 @@ class Report:
     def caption(self) -> str:
         """What was done, for a reader who sees the tables alone."""
         one = next(iter(self.first.values()))
-        learning, unit = one["learning"], one["summary"]["unit"]
-        size = " x ".join(str(n) for n in one["network"]["image_size"])
+        unit = one["summary"]["unit"]
+        sizes = _any_of(" x ".join(map(str, result["network"]["image_size"])) for result in self.first.values())
+        epochs, batch = (
+            _any_of(r["learning"][key] for r in self.first.values()) for key in ("max_epochs", "batch_size")
+        )
         text = (
-            f"{one['summary']['n']} held-back cases, {size} pixels, {learning['max_epochs']} epochs of batch "
-            f"{learning['batch_size']}; {one['judged']}. Mean ± standard deviation over seeds of the mean over cases; "
+            f"{one['summary']['n']} held-back cases, {sizes} pixels, {epochs} epochs of batch "
+            f"{batch}; {one['judged']}. Mean ± standard deviation over seeds of the mean over cases; "
             f"HD95 and ASSD in {unit}, NSD at {one['summary']['nsd_tolerance']:g} {unit}, in the geometry of the "
             f"original files; a miss counts as JA 0."
         )
@@ -217,6 +220,11 @@ class Report:
             f"{next(iter(self.first.values()))['curve_of']} on the working grid and selects nothing."
         )
         return f"{_table(headings, rows)}\n\n{note}"
+
+
+def _any_of(values: Iterable[object]) -> str:
+    """The different values, in the order of the table: "10 or 8"."""
+    return " or ".join(dict.fromkeys(map(str, values)))
 
 
 def _place(experiment: str, order: Sequence[str]) -> int:

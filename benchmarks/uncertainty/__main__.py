@@ -4,7 +4,8 @@
 
 writes ``uncertainty_isic2017.json`` into ``benchmarks/results`` and two plots into ``docs/images``. With
 ``--page docs/uncertainty.md --calibration bundle/models/calibration.json`` also the tables of the page and the fitted
-temperatures: everything that depends on the weights is made again by this one command.
+temperatures: everything that depends on the weights is made again by this one command, in about five minutes of one
+core. The blocks that other documents take from the results (:mod:`benchmarks.figures`) are written too.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from banet_monai.report.manifest import file_sha256
 from banet_monai.segmenter import Segmenter
 from banet_monai.uncertainty.scores import SCORES
 from banet_monai.uncertainty.temperature import write_temperatures
+from benchmarks.figures import main as write_documents
 from benchmarks.machine import describe_machine
 from benchmarks.uncertainty.analysis import analyse
 from benchmarks.uncertainty.measure import Measured, measure, relative_flops
@@ -32,6 +34,7 @@ from benchmarks.uncertainty.plots import draw_referral, draw_reliability
 from benchmarks.uncertainty.tables import update_page
 
 ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "benchmarks" / "results"
 METHODS = ("entropy", "mc_dropout", "tta")  # "entropy" is one plain pass
 
 
@@ -48,8 +51,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--samples", type=int, default=8)
     parser.add_argument("--limit", type=int, help="only the first pictures: a try, no result")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=2, help="computing threads on the CPU")
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", help="folder of the JSON")
+    parser.add_argument("--threads", type=int, default=1, help="computing threads on the CPU")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON")
     parser.add_argument("--images", type=Path, default=ROOT / "docs" / "images", help="folder of the plots")
     parser.add_argument("--page", type=Path, help="write the tables into this page, such as docs/uncertainty.md")
     parser.add_argument("--calibration", type=Path, help="write the fitted temperatures there, beside the weights")
@@ -85,6 +88,8 @@ def main(arguments: list[str] | None = None) -> int:
         write_temperatures(options.calibration, {"none": temperatures["entropy"], **temperatures}, facts=facts)
     if options.page is not None:
         update_page(options.page, content)
+    if options.out == RESULTS:
+        write_documents([])
     print(summary(content))
     print(f"written: {file}")
     return 0

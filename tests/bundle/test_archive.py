@@ -6,6 +6,7 @@ import json
 import os
 import re
 import zipfile
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -152,7 +153,7 @@ def test_bundle_holds_the_whole_package_and_nothing_else_of_the_clone(dist):
     assert {path for path in found if path.startswith("banet_monai/")} == {f"banet_monai/{path}" for path in package}
     assert {f"configs/{name}.json" for name in COMPLETE} <= found
     rest = {path for path in found if not path.startswith(("banet_monai/", "configs/"))}
-    weights = {"models/model.pt", "models/shipped/model.pt", "large_files.yml"}
+    weights = {"models/model.pt", "models/shipped/model.pt", "models/calibration.json", "large_files.yml"}
     assert rest == {"LICENSE", "docs/README.md", "docs/data_license.txt", "requirements.txt"} | weights
 
 
@@ -160,6 +161,19 @@ def test_weights_lie_there_twice_so_that_training_does_not_lose_them(dist):
     shipped = (ROOT / "bundle" / "models" / "model.pt").read_bytes()
     assert (dist / MAIN / "models" / "model.pt").read_bytes() == shipped
     assert (dist / MAIN / "models" / "shipped" / "model.pt").read_bytes() == shipped
+
+
+def test_temperatures_go_with_the_weights_that_they_were_fitted_for(dist):
+    calibration = dist / MAIN / "models" / "calibration.json"
+    assert calibration.read_bytes() == (ROOT / "bundle" / "models" / "calibration.json").read_bytes()
+    assert load(calibration)["weights_sha256"] == sha256(dist / MAIN / "models" / "model.pt")
+
+
+def test_temperatures_of_other_weights_stay_out_and_this_is_said(sources, tmp_path, capsys):
+    torch.save(random_network().state_dict(), sources / "bundle" / "models" / "model.pt")
+    bundle = build("skin_lesion", tmp_path / "dist", source=sources)
+    assert not (bundle / "models" / "calibration.json").exists()
+    assert "calibration.json was fitted for other weights; fit it again" in capsys.readouterr().err
 
 
 def test_large_files_name_the_weights_with_address_and_digest(dist):
@@ -200,6 +214,24 @@ def test_second_build_replaces_the_first(tmp_path):
     put(folder / "left_over.txt", "from an older build")
     assert build("skin_lesion", tmp_path) == folder
     assert not (folder / "left_over.txt").exists()
+
+
+def test_build_that_is_cut_short_leaves_the_older_one_and_the_next_one_ends(tmp_path, monkeypatch):
+    folder = build("skin_lesion", tmp_path)
+    before, write = files_of(folder), Path.write_bytes
+
+    def torn(path, content):
+        if path.parts[-3:] == ("models", "shipped", "model.pt"):
+            raise OSError("no space left on device")
+        return write(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", torn)
+        with pytest.raises(OSError, match="no space left"):
+            build("skin_lesion", tmp_path)
+    assert files_of(folder) == before
+    build("skin_lesion", tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [MAIN, f"{MAIN}_v{VERSION}.zip"]
 
 
 @pytest.mark.parametrize("path", ["models/model.pt", "models/trained/0123.pt", "runs/state.pt"])

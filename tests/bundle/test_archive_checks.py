@@ -229,6 +229,15 @@ def test_archive_that_is_not_the_folder_is_named(tmp_path):
     assert failures(bundle)["archive"] == [f"there is {bundle.name}_v0.0.1.zip and no {bundle.name}_v{VERSION}.zip"]
 
 
+def test_what_a_check_cannot_read_is_a_fault_and_not_a_crash(tmp_path):
+    bundle = build("skin_lesion", tmp_path)
+    changed(bundle, "metadata", network_data_format={"inputs": ["image"], "outputs": 3}, changelog=5)
+    (tmp_path / f"{MAIN}_v{VERSION}.zip").write_bytes(b"PK torn")
+    found = failures(bundle)
+    assert found.keys() == {"version", "archive", "names"}
+    assert "BadZipFile" in found["archive"][0]
+
+
 def test_command_names_the_checks_that_fail_and_ends_with_an_error(bundle, capsys):
     (bundle / "LICENSE").unlink()
     assert main([str(bundle), "--only", "files", "json", "licence"]) == 1

@@ -37,7 +37,8 @@ OPTIONS = [
     "ckpt_dir",
     "output_dir",
 ]
-INFERENCE_ONLY = ("slice_axis", "irregular", "window")  # of volumes and DICOM; networks train on pictures and NIfTI
+# of volumes, DICOM and pictures that nobody chose for training
+INFERENCE_ONLY = ("slice_axis", "irregular", "window", "max_pixels")
 
 
 def label(path: Path) -> str:

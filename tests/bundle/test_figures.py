@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.accuracy import tables
+from benchmarks.accuracy.definitions import load_definitions
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs" / "results"
@@ -65,3 +66,29 @@ def test_the_words_about_the_comparison_give_the_differences_of_the_result_files
         assert f"{words} {', '.join(first)} and {last}" in text
     for peer in ("unet", "deeplabv3"):
         assert f"JA {-ja[peer]:+.3f}, Boundary IoU {-boundary[peer]:+.3f}" in text
+
+
+def test_the_words_about_finer_pictures_give_the_differences_of_the_result_files():
+    groups = tables.with_baselines(tables.load_results(tables.RESULTS), load_definitions()["budgets"])
+    report = tables.Report("recipe/isic2017", groups["recipe/isic2017"])
+    boundary, nsd = (report.differences(metric)["finer_both"].mean for metric in ("boundary_iou", "nsd"))
+    text = " ".join((ROOT / "docs" / "validation.md").read_text().split())
+    assert f"Boundary IoU {boundary:+.3f}, NSD {nsd:+.3f}" in text
+
+
+def test_the_words_about_worse_pictures_give_the_figures_of_both_weights():
+    def ja(name):
+        conditions = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())["conditions"]
+        return {(c["corruption"], c["amount"]): c["ja"]["mean"] for c in conditions}
+
+    now, before = ja("robustness"), ja("robustness_first_weights")
+    text = " ".join((ROOT / "docs" / "validation.md").read_text().split())
+    for words, shift in (
+        ("with noise of 0.12 JA", ("noise", 0.12)),
+        ("with 40 hairs", ("hair", 40)),
+        ("at a fifth of the contrast", ("contrast", 0.2)),
+    ):
+        assert f"{words} {now[shift]:.3f} after {before[shift]:.3f}" in text
+    figures = overall("skin_lesion_validation")["metrics"]["ja"]
+    assert f"(JA {figures['mean']:.4f} after" in text
+    assert f"higher median ({figures['median']:.4f} after" in text

@@ -42,7 +42,7 @@ def in_effect(parser: ConfigParser) -> dict:
     plain = parser.get_parsed_content("plain_inferer")
     return {
         "threshold": threshold,
-        "overlap": plain.overlap,
+        "overlap": plain.grid.overlap,
         "sw_batch_size": plain.sw_batch_size,
         "tta": inferer.enabled,
     }

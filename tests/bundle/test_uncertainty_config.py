@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,76 +15,18 @@ from monai.bundle import ConfigParser
 from PIL import Image
 
 from banet_monai.report import CasesFailedError
+from banet_monai.report.manifest import file_sha256
 from banet_monai.segmenter import Segmenter
+from banet_monai.uncertainty import find_temperature, write_temperatures
 from tests.bundle_runs import ROOT, random_network
 
 INFERENCE = ROOT / "bundle" / "configs" / "inference.json"
-# what inference.json needs for it, laid over it where it is not there yet
-OVERLAY: dict[str, Any] = {
-    "uncertainty": "none",
-    "uncertainty_samples": 8,
-    "ensemble": None,
-    "temperature": 1.0,
-    "boundary": False,
-    "uncertainty_inferer": {
-        "_target_": "banet_monai.uncertainty.UncertaintyInferer",
-        "inferer": "@plain_inferer",
-        "method": "@uncertainty",
-        "samples": "@uncertainty_samples",
-        "threshold": "@displayable_configs::threshold",
-        "members": "@ensemble",
-        "checkpoint": "@checkpoint",
-        "temperature": "@temperature",
-    },
-    "boundary_inferer": {
-        "_target_": "banet_monai.explain.BoundaryInferer",
-        "inferer": "@uncertainty_inferer",
-        "windows": "@plain_inferer",
-        "enabled": "@boundary",
-    },
-    "inferer::inferer": "@boundary_inferer",
-}
-SPLIT = {
-    "_target_": "banet_monai.uncertainty.SplitUncertaintyd",
-    "keys": "pred",
-    "out_channels": "@network_def::out_channels",
-    "threshold": "@displayable_configs::threshold",
-}
-SAVE = {
-    "_target_": "banet_monai.uncertainty.SaveUncertaintyd",
-    "keys": "uncertainty",
-    "output_dir": "@output_dir",
-    "method": "@uncertainty",
-    "samples": "@uncertainty_samples",
-    "report": "@report",
-}
-RESTORED = ["pred", "uncertainty", "boundary"]
-
-
-HIPPOCAMPUS = {  # and what a task with several classes that exclude each other, and with left and right, needs
-    "uncertainty_inferer::activation": "softmax",
-    "uncertainty_inferer::flip_axes": [0],
-    "uncertainty_inferer::quarter_turns": False,
-    "uncertainty_inferer::threshold": "@threshold",
-}
 
 
 def with_uncertainty(task: str = "") -> ConfigParser:
-    """The configuration of inference, with the overlay where it does not know uncertainty yet."""
+    """The configuration of inference, of a task where one is named."""
     files = [INFERENCE, *([ROOT / "bundle" / "tasks" / task / "inference.json"] if task else [])]
-    parser = ConfigParser(ConfigParser.load_config_files([str(file) for file in files]))
-    if "uncertainty" in parser:
-        return parser
-    split: dict[str, Any] = {**SPLIT, **({"activation": "softmax", "threshold": "@threshold"} if task else {})}
-    for name, value in {**OVERLAY, **(HIPPOCAMPUS if task else {})}.items():
-        parser[name] = value
-    steps: list[dict[str, Any]] = [dict(step) for step in parser["postprocessing::transforms"]]
-    for step in steps:
-        if step["_target_"].endswith("RestoreGridd"):
-            step |= {"keys": RESTORED, "allow_missing_keys": True}
-    last = next(index for index, step in enumerate(steps) if step["_target_"].endswith("DropChannel2Dd"))
-    parser["postprocessing::transforms"] = [split, *steps[:last], SAVE, *steps[last:]]
-    return parser
+    return ConfigParser(ConfigParser.load_config_files([str(file) for file in files]))
 
 
 @pytest.fixture(scope="module")
@@ -156,16 +99,39 @@ def test_without_it_nothing_but_the_masks_is_written(weights: Path, images: Path
     assert all("uncertainty" not in entry for entry in entries.values())
 
 
-def test_one_pass_with_its_entropy_leaves_the_mask_as_it_is(weights: Path, images: Path, tmp_path: Path) -> None:
-    run(weights, images, tmp_path / "plain")
-    run(weights, images, tmp_path / "entropy", uncertainty="entropy", temperature=1.7)
-    for name in ("mole_mask.png", "scan_mask.nii.gz"):
-        one, other = (tmp_path / folder / name for folder in ("plain", "entropy"))
-        if name.endswith(".png"):
-            pair = [np.asarray(Image.open(path)) for path in (one, other)]
-        else:
-            pair = [np.asarray(nib.load(path).dataobj) for path in (one, other)]
-        assert (pair[0] != pair[1]).mean() < 0.002  # a probability is resampled after its temperature
+@pytest.mark.parametrize("format", ["auto", "contours"])
+def test_a_temperature_leaves_every_mask_as_it_is(weights: Path, images: Path, tmp_path: Path, format: str) -> None:
+    run(weights, images, tmp_path / "plain", format="auto")
+    entries = run(weights, images, tmp_path / "tempered", uncertainty="entropy", temperature=1.7, format=format)
+    assert all(entry["uncertainty"]["temperature"] == 1.7 for entry in entries.values())
+    if format == "contours":
+        assert (tmp_path / "tempered" / "mole_contours.geojson").is_file()
+        return
+    one, other = (np.asarray(Image.open(tmp_path / folder / "mole_mask.png")) for folder in ("plain", "tempered"))
+    assert np.array_equal(one, other)
+    one, other = (np.asarray(nib.load(tmp_path / f / "scan_mask.nii.gz").dataobj) for f in ("plain", "tempered"))
+    assert np.array_equal(one, other)
+
+
+def test_the_temperature_beside_the_weights_is_used_by_default(weights: Path, images: Path, tmp_path: Path) -> None:
+    checkpoint = shutil.copy(weights / "model0.pt", tmp_path / "model0.pt")
+    facts = {"weights_sha256": file_sha256(checkpoint)}
+    write_temperatures(tmp_path / "calibration.json", {"none": 2.0, "entropy": 3.0}, facts=facts)
+    entries = run(tmp_path, images, tmp_path / "out", uncertainty="entropy")
+    assert entries["mole.png"]["uncertainty"]["temperature"] == 3.0
+    assert configured(tmp_path, images, tmp_path / "out").get_parsed_content("applied_temperature") == 2.0
+    write_temperatures(tmp_path / "calibration.json", {"entropy": 3.0}, facts={"weights_sha256": "0" * 64})
+    parser = configured(tmp_path, images, tmp_path / "out", uncertainty="entropy")
+    assert parser.get_parsed_content("applied_temperature") == 1.0
+
+
+def test_the_temperatures_that_ship_are_of_the_weights_that_ship() -> None:
+    """Other weights need other ones: python -m benchmarks.uncertainty fits them (docs/uncertainty.md)."""
+    models = ROOT / "bundle" / "models"
+    for method in ("none", "entropy", "mc_dropout", "tta"):
+        value = find_temperature(models / "calibration.json", method=method, checkpoint=models / "model.pt")
+        assert find_temperature("fitted", method=method, checkpoint=models / "model.pt") == value
+        assert 1 < value < 4  # without one the network is too sure of itself
 
 
 def test_the_boundary_map_is_an_output_of_its_own(weights: Path, images: Path, tmp_path: Path) -> None:

@@ -167,7 +167,8 @@ def test_options_of_the_panel_act_as_the_options_of_a_plain_run(server, archive,
 
 @pytest.mark.parametrize("threshold", [0.2, "0.8"])
 def test_a_threshold_alone_moves_the_outline(server, archive, studies, plain, tmp_path, threshold):
-    probability = Segmenter(archive, device="cpu")(studies / "picture.png").probability[0]
+    segmenter = Segmenter(archive, device="cpu", options={"temperature": 1.0})  # thresholds count without one
+    probability = segmenter(studies / "picture.png").probability[0]
     voxels, _ = server.infer("picture", threshold=threshold).array(tmp_path)
     np.testing.assert_array_equal(voxels, probability >= float(threshold))
     assert (voxels.sum() > (read_mask(plain["picture"])[0] > 0).sum()) == (float(threshold) < 0.5)
@@ -216,10 +217,50 @@ def test_a_label_for_an_unknown_image_and_an_unknown_strategy_are_refused_in_wor
     assert "no such strategy 'nonsense'" in got.json()["detail"]
 
 
+@pytest.mark.parametrize(
+    ("headers", "words"),
+    [
+        ({"Origin": "http://elsewhere.example"}, "requests of the web page 'http://elsewhere.example' are refused"),
+        ({"Host": "elsewhere.example:8000"}, "this server is not asked as 'elsewhere.example:8000'"),
+    ],
+)
+def test_web_pages_of_others_see_and_change_nothing(server, plain, studies, headers, words):
+    url, mask = f"{server.root}/datastore/label", {"label": ("mask.png", plain["picture"].read_bytes())}
+    asked = [
+        server.http.get(f"{server.root}/info/", headers=headers, timeout=60),
+        server.http.put(url, params={"image": "picture", "tag": "evil"}, files=mask, headers=headers, timeout=60),
+        server.http.options(url, headers={**headers, "Access-Control-Request-Method": "PUT"}, timeout=60),
+    ]
+    for got in asked:
+        assert (got.status_code, words in got.json()["detail"]) == (403, True)
+        assert "access-control-allow-origin" not in got.headers
+    assert not (studies / "labels" / "evil").exists()
+    own = {"Origin": server.root}
+    assert server.http.get(f"{server.root}/info/", headers=own, timeout=60).status_code == 200
+
+
+def test_names_of_images_and_tags_lead_nowhere_else(server, plain, studies, place):
+    before = {path for path in place.rglob("evil*")}
+    content = plain["picture"].read_bytes()
+    asked = [
+        ("label", {"image": "picture", "tag": "../../evil"}, {"label": ("mask.png", content)}),
+        ("label", {"image": "picture", "tag": str(place / "evil")}, {"label": ("mask.png", content)}),
+        ("image", {"image": "../evil"}, {"file": ("evil.png", content)}),
+    ]
+    for what, query, files in asked:
+        got = server.http.put(f"{server.root}/datastore/{what}", params=query, files=files, timeout=60)
+        assert (got.status_code, "it would lead elsewhere" in got.json()["detail"]) == (400, True)
+    answer = server.infer("picture", save_label=True, label_tag="../../evil")
+    assert (answer.status, "it would lead elsewhere" in answer.detail) == (400, True)
+    assert {path for path in place.rglob("evil*")} == before == set()
+    assert (studies / "picture.png").is_file()
+
+
 def test_nothing_is_left_beside_the_application(server, place):
     assert {path.name for path in (place / "server").iterdir()} == {"app", "server.log", "sessions"}
     assert {path.name for path in (place / "server" / "app").iterdir()} <= {
-        *("main.py", "banet_asgi.py", "monaibundle_main.py", "lib", "model", "logs", "bin", "__pycache__")
+        *("main.py", "banet_asgi.py", "banet_guard.py", "monaibundle_main.py"),
+        *("lib", "model", "logs", "bin", "__pycache__"),
     }
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from tools.zoo.large_files import FILE_NAME, LIMIT, read_large_files, sha256
 
-__all__ = ["FILE_CHECKS"]
+__all__ = ["FILE_CHECKS", "problems_of"]
 
 REQUIRED = (
     "LICENSE",
@@ -209,6 +209,14 @@ FILE_CHECKS: dict[str, Callable[[Path], Iterator[str]]] = {
     "names": check_names,
 }
 """Every check by its name, in the order in which they run."""
+
+
+def problems_of(name: str, bundle: Path) -> list[str]:
+    """What a check of ``FILE_CHECKS`` finds; where it breaks at what it reads, that is what it found."""
+    try:
+        return list(FILE_CHECKS[name](bundle))
+    except Exception as error:  # broken archives and configurations of any shape
+        return [f"the check could not be made ({type(error).__name__}: {error})"]
 
 
 def _only_trains(bundle: Path) -> bool:

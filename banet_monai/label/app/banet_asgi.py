@@ -1,4 +1,6 @@
-"""MONAI Label's web application, whose errors say why: its own answer to most is "Internal Server Error".
+"""MONAI Label's web application, for its own pages alone, with errors that say why.
+
+Its own answer to most errors is "Internal Server Error", and it lets every web page send requests and read answers.
 
 This file is copied into an application folder and named to MONAI Label by ``--uvicorn_app banet_asgi:app``.
 """
@@ -6,7 +8,9 @@ This file is copied into an application folder and named to MONAI Label by ``--u
 from __future__ import annotations
 
 import logging
+import os
 
+from banet_guard import HOSTS, ORIGINS, OwnPagesOnly, listed
 from fastapi import Request
 from fastapi.responses import JSONResponse
 from monailabel.app import app
@@ -48,6 +52,7 @@ def _answer(request: Request, status: int, why: str) -> JSONResponse:
     return JSONResponse({"detail": why}, status_code=status)
 
 
+app.add_middleware(OwnPagesOnly, hosts=listed(os.environ.get(HOSTS, "")), origins=listed(os.environ.get(ORIGINS, "")))
 app.add_exception_handler(MONAILabelException, refused)
 for kind in (Exception, RuntimeError, *WRONG_INPUT):
     app.add_exception_handler(kind, explained)

@@ -11,8 +11,9 @@ import sys
 from typing import Any
 
 import monaibundle_main
+from banet_guard import is_plain_name
 from monailabel.interfaces.app import MONAILabelApp
-from monailabel.interfaces.exception import ImageNotFoundException
+from monailabel.interfaces.exception import ImageNotFoundException, MONAILabelError, MONAILabelException
 from monailabel.tasks.activelearning.epistemic import Epistemic
 from monailabel.tasks.scoring.epistemic_v2 import EpistemicScoring
 
@@ -35,6 +36,22 @@ class AnnotationApp(monaibundle_main.MyApp, MONAILabelApp):  # the second base i
         scored = [method.infer_task for method in self._scoring_methods.values()]
         for task in (*self._infers.values(), *self._trainers.values(), *scored):
             task.load_strict = True  # weights that do not fit are refused, not loaded in part
+
+    def init_datastore(self) -> Any:
+        """MONAI Label's own, which writes nothing outside its folder, whatever an image or a tag is called."""
+        store = super().init_datastore()
+        add_image, save_label = store.add_image, store.save_label
+
+        def add_plain(image_id: str, *others: Any) -> Any:
+            _require_plain(image_id)
+            return add_image(image_id, *others)
+
+        def save_plain(image_id: str, file: str, tag: str, info: Any) -> Any:
+            _require_plain(image_id, tag)
+            return save_label(image_id, file, tag, info)
+
+        store.add_image, store.save_label = add_plain, save_plain
+        return store
 
     def init_strategies(self) -> dict[str, Any]:
         """MONAI Label's own and ``epistemic``: the image whose outline is least certain."""
@@ -65,3 +82,11 @@ class AnnotationApp(monaibundle_main.MyApp, MONAILabelApp):  # the second base i
             found = False
         if not found:
             raise ImageNotFoundException(f"there is no image '{image}' among the studies.")
+
+
+def _require_plain(*names: str) -> None:
+    for name in names:
+        if not is_plain_name(name or ""):
+            raise MONAILabelException(
+                MONAILabelError.INVALID_INPUT, f"'{name}' is no name of an image or a tag: it would lead elsewhere."
+            )

@@ -53,6 +53,38 @@ def test_the_tables_of_the_page_are_those_of_the_results() -> None:
     assert block == figures(json.loads(RESULTS.read_text()))
 
 
+def test_the_words_below_the_tables_hold_for_the_results() -> None:
+    """What docs/uncertainty.md says of these weights: other ones may need other words."""
+    methods = json.loads(RESULTS.read_text())["methods"]
+    for result in methods.values():  # "too sure of itself"; "the frequencies of all pixels together"
+        assert result["temperature"] > 1
+        assert result["calibration_with_temperature"]["ece"] < result["calibration"]["ece"]
+        before, after = (result[key]["ece_per_picture"] for key in ("calibration", "calibration_with_temperature"))
+        assert before < after < 1.5 * before  # "rises a little"
+        plain, tempered = (result["numbers"][f"expected_error{end}"] for end in ("", "_with_temperature"))
+        assert tempered["spearman_with_ja"] < plain["spearman_with_ja"] < 0  # "with the temperature better still"
+        assert tempered["auc_of_low_ja"] >= plain["auc_of_low_ja"] > 0.8  # "far better than chance"
+        assert all(row["gain_interval"][0] > 0 for row in result["referral"]["expected_error"]["shares"])
+        entropy = result["numbers"]["near_entropy"]["auc_of_low_ja"]
+        assert entropy < tempered["auc_of_low_ja"]  # "mean entropy around the mask does worse"
+    variance = {name: methods[name]["numbers"]["near_variance"]["auc_of_low_ja"] for name in ("mc_dropout", "tta")}
+    number = "expected_error_with_temperature"
+    limits = {name: methods[name]["numbers"][number]["auc_of_low_ja"] for name in variance}
+    assert variance["mc_dropout"] < limits["mc_dropout"]  # "and so does the variance of dropout there"
+    assert variance["tta"] >= limits["tta"]  # "the variance over flips and turns does not"
+    one, eight = methods["entropy"]["numbers"], methods["mc_dropout"]["numbers"]
+    assert abs(one[number]["spearman_with_ja"] - eight[number]["spearman_with_ja"]) < 0.05  # "about as well"
+    assert abs(eight["disagreement"]["auc_of_low_ja"] - eight[number]["auc_of_low_ja"]) < 0.05  # "nearly as well"
+
+
+def test_the_temperatures_beside_the_weights_are_those_of_the_results() -> None:
+    content = json.loads(RESULTS.read_text())
+    stored = json.loads((ROOT / "bundle" / "models" / "calibration.json").read_text())
+    fitted = {method: result["temperature"] for method, result in content["methods"].items()}
+    assert stored["temperature"] == {"none": fitted["entropy"], **fitted}
+    assert stored["weights_sha256"] == content["weights_sha256"]
+
+
 def test_entropy_on_the_outline_alone_lies_near_it() -> None:
     mask = square(10, 40)
     entropy = torch.zeros(60, 60)

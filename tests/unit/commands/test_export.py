@@ -112,3 +112,30 @@ def test_file_that_differs_from_the_network_is_not_kept(bundle, tmp_path, monkey
     assert result.exit_code == 1
     assert "torchscript: the file differs from the network by 5.0e-01 and was removed" in result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("a.onnx",), "--int8 makes a file for OpenVINO alone, not for onnx"),
+        (("out", "--to", "openvino,onnx"), "--int8 makes a file for OpenVINO alone, not for openvino, onnx"),
+    ],
+)
+def test_8_bit_integers_are_for_openvino_alone(bundle, tmp_path, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    result = export(*words, "--bundle", bundle, "--int8", tmp_path)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+def test_8_bit_integers_without_their_package_say_what_to_install(bundle, tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    result = export(tmp_path / "a.xml", "--bundle", bundle, "--int8", tmp_path)
+    assert result.exit_code == 2
+    assert '--int8 needs the package nncf: pip install "banet-monai[int8]"' in result.stderr
+
+
+def test_folder_of_calibration_that_is_not_there_is_refused(bundle, tmp_path):
+    result = export(tmp_path / "a.xml", "--bundle", bundle, "--int8", tmp_path / "none")
+    assert result.exit_code == 2
+    assert "does not exist" in result.stderr

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -63,6 +64,17 @@ def test_case_numbers_stand_for_paths_and_the_limit_is_said(bundle: Path, folder
     assert result.stdout.splitlines()[0] == "1 shown, 0 failed, 2 left out (--limit)"
     page = (tmp_path / "out" / "gallery.html").read_text(encoding="utf-8")
     assert "a&lt;b&gt;" not in page
+
+
+def test_without_paths_nobody_learns_the_name_of_a_file_that_fails(bundle: Path, tmp_path: Path) -> None:
+    source = tmp_path / "DOE^JANE"
+    source.mkdir()
+    (source / "doe_jane.png").write_bytes(b"no picture")
+    result = gallery(bundle, source, "-o", tmp_path / "out", "--no-paths")
+    assert result.stderr.splitlines()[-1].startswith("banet: failed: case-0001: case-0001 ")
+    page = (tmp_path / "out" / "gallery.html").read_text(encoding="utf-8")
+    assert "case-0001" in page
+    assert not {"doe", "jane"} & set(re.split(r"[\W_]+", (page + result.output).lower()))
 
 
 def test_an_interrupted_gallery_keeps_what_it_has(

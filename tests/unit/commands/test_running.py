@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
+from banet_monai.bundles import find_bundle
 from banet_monai.cli import cli
 
 pytestmark = pytest.mark.slow
@@ -114,3 +116,20 @@ def test_evaluation_ends_with_a_table(tmp_path):
     assert "| JA |" in result.stdout
     assert result.stdout.endswith(f"2 done, 0 skipped, 0 failed\nresults and manifest.json: {tmp_path / 'out'}\n")
     assert (tmp_path / "out" / "cases.csv").is_file()
+
+
+def test_temperatures_of_other_weights_are_said_where_a_number_is_wanted(pictures, tmp_path):
+    weights = shutil.copy(find_bundle().task().weights(), tmp_path / "model.pt")
+    content = {"weights_sha256": "0" * 64, "temperature": {"none": 2.0, "entropy": 2.0}}
+    (tmp_path / "calibration.json").write_text(json.dumps(content))
+    picture = pictures / "a.png"
+    plain = banet("segment", picture, "-o", tmp_path / "plain", *SMALL, "--weights", weights)
+    assert (plain.exit_code, plain.stderr) == (0, "")
+    unsure = banet(
+        "segment", picture, "-o", tmp_path / "unsure", *SMALL, "--weights", weights, "--uncertainty", "entropy"
+    )
+    assert unsure.exit_code == 0
+    assert unsure.stderr.startswith("banet: warning: the temperatures of ")
+    assert "were fitted for other weights" in unsure.stderr
+    entry = json.loads((tmp_path / "unsure" / "manifest.json").read_text())["files"][0]
+    assert "temperature" not in entry["uncertainty"]

@@ -137,6 +137,15 @@ def test_equal_file_names_in_two_folders_become_two_names(tmp_path):
     assert names(training_cases(str(tmp_path / "list.csv"))) == ["p1/001", "p2/001"]
 
 
+@pytest.mark.parametrize("absolute", [False, True])
+def test_equal_file_names_outside_the_folder_of_the_list_become_two_names_inside_the_results(tmp_path, absolute):
+    touch(tmp_path, "p1/001.png", "p2/001.png", "m.png", "lists/x")
+    start = tmp_path.as_posix() if absolute else ".."
+    rows = "".join(f"{start}/{folder}/001.png,{start}/m.png,train\n" for folder in ("p1", "p2"))
+    (tmp_path / "lists" / "list.csv").write_text(f"image,label,split\n{rows}")
+    assert names(training_cases(str(tmp_path / "lists" / "list.csv"))) == ["p1/001", "p2/001"]
+
+
 @pytest.mark.parametrize(
     ("file_name", "content"), [("ids.txt", "# fixed\nb\n\n"), ("ids.json", '{"validation": ["b"]}')]
 )
@@ -226,6 +235,8 @@ def test_folders_below_images_are_refused_not_ignored(tmp_path):
         ("l.json", "3", "must hold a list of cases"),
         ("l.json", '[{"image": ["a.png"], "label": "m.png"}]', "has a case whose 'image' is no path"),
         ("l.json", '["a.png"]', "each case must look like"),
+        ("l.csv", "image,label,name\na.png,m.png,../../x\n", "case 1 of .* a name that leaves the folder of results"),
+        ("l.csv", "image,label,name\na.png,m.png,/x\n", "case 1 of .* a name that leaves the folder of results"),
         ("l.txt", "a.png", "list that ends in .csv or .json"),
     ],
 )

@@ -141,6 +141,19 @@ def test_csv_list_mixes_formats_and_carries_labels(tmp_path):
     ]
 
 
+def test_a_folder_without_images_that_a_list_names_stays_a_case_that_fails(tmp_path):
+    touch(tmp_path / "a.png", tmp_path / "texts/notes.txt")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "list.csv").write_text("image\na.png\nempty\ntexts\n")
+    found = find_inputs(tmp_path / "list.csv")
+    assert [(case.name, case.paths) for case in found.cases] == [
+        ("a", ("a.png",)),
+        ("empty", ("empty",)),
+        ("texts", ("texts",)),
+    ]
+    assert found.skipped == [("texts/notes.txt", "not an image format")]
+
+
 @pytest.mark.parametrize("wrap", [list, lambda rows: {"testing": rows}])
 def test_json_list_takes_paths_rows_and_files_of_a_series(tmp_path, wrap):
     touch(tmp_path / "a.png", tmp_path / "b.png")
@@ -172,6 +185,7 @@ def test_file_that_a_list_names_and_that_is_not_there_stays_a_case(tmp_path):
         ("list.json", '{"training": ["a.png"]}', "does not name an image in each entry"),
         ("list.json", "[{", "'list.json' cannot be read"),
         ("list.json", '[{"image": "a.png", "name": "../b"}]', "a name that leaves the output folder"),
+        ("list.json", '["a.png", {"image": "a.png", "label": ["m.png"]}]', "entry 2 .* has a label that is no path"),
         ("list.json", '[{"image": ["a.png", "b.png"]}]', "must be those of one DICOM series, it holds 'a.png'"),
     ],
 )

@@ -313,3 +313,20 @@ def test_other_kinds_of_segmentation_can_be_referred_to(tmp_path, kind):
     report = hd.sr.srread(write_measurement_report(case.found, seg, case.files, tmp_path / "sr.dcm"))
     (region,) = report.content.get_volumetric_roi_measurement_groups()
     assert region.referenced_segment.referenced_sop_instance_uid == pydicom.dcmread(seg).SOPInstanceUID
+
+
+def test_a_volume_of_one_column_lies_in_no_image_and_refers_to_none(tmp_path):
+    files = samples.write_samples(samples.ct_series(), tmp_path / "series")
+    reader = SeriesReader()
+    meta = reader.get_data(reader.read(files))[1]
+    ids = ids_of(tuple(int(n) for n in meta["spatial_shape"]))
+    ids[:4] = ids[5:] = 0
+    ids[..., 0] = ids[..., 1]  # in the first image too
+    seg = write_seg(ids, files, tmp_path / "seg.dcm", task="lung")
+    (item,) = measure(ids[4:5], spacing=(1, 0.8, 2), labels=["Lung"])
+    assert (item.dimensions, item.slice) == (2, None)
+    report = hd.sr.srread(write_measurement_report([item], seg, files, tmp_path / "sr.dcm"))
+    assert report.content.get_planar_roi_measurement_groups() == []
+    region, diameters = report.content.get_image_measurement_groups()
+    assert values_of([region])["Area", ""] == (pytest.approx(item.pixels * 1.6), "mm2")
+    assert diameters.get_measurements()[0].referenced_coordinates == []

@@ -58,6 +58,11 @@ def test_a_name_that_misleads_monai_label_is_refused(archive, word):
         check_archive(renamed)
 
 
+def test_a_name_with_a_comma_is_refused_because_it_would_be_two(archive):
+    with pytest.raises(ValueError, match=r"'skin,lesion' for several models"):
+        check_archive(archive.rename(archive.with_name("skin,lesion")))
+
+
 def test_archives_with_the_same_code_may_share_a_server(tmp_path):
     require_same_code([make_archive(tmp_path / name) for name in ("skin", "polyp")])
 

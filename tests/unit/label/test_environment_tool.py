@@ -76,11 +76,30 @@ def test_an_environment_is_ready_when_it_was_made_with_these_constraints(environ
     assert is_ready(environment)
 
 
-def test_another_folder_is_not_overwritten(tmp_path):
-    (tmp_path / "letter.txt").touch()
-    with pytest.raises(LabelEnvironmentError, match="is no environment; name a folder that is empty"):
-        make(tmp_path, python=sys.executable if sys.version_info[:2] == (3, 11) else None)
-    assert (tmp_path / "letter.txt").exists()
+@pytest.mark.parametrize("name", ["letter.txt", "pyvenv.cfg"])  # the second: an environment of something else
+def test_another_folder_is_not_overwritten(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(label_environment, "_interpreter", lambda wanted: sys.executable)
+    (tmp_path / name).touch()
+    with pytest.raises(LabelEnvironmentError, match="was not made by this program; name a folder that is empty"):
+        make(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_an_environment_that_was_not_finished_is_made_anew(tmp_path, monkeypatch):
+    monkeypatch.setattr(label_environment, "_interpreter", lambda wanted: sys.executable)
+    commands = []
+
+    def interrupted(command, environment=None):
+        commands.append(command[1:4])
+        if "pip" in command:
+            raise LabelEnvironmentError("no space left on device")
+
+    monkeypatch.setattr(label_environment, "_run", interrupted)
+    for _ in range(2):
+        with pytest.raises(LabelEnvironmentError, match="no space left"):
+            make(tmp_path)
+        assert not is_ready(tmp_path)
+    assert commands == [["-m", "venv", "--clear"], ["-m", "pip", "install"]] * 2
 
 
 def test_a_python_of_another_version_is_refused(tmp_path):

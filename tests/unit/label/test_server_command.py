@@ -54,6 +54,7 @@ def test_an_application_is_the_stock_one_with_ours_and_a_link_to_each_archive(tm
     assert (tmp_path / "app" / "monaibundle_main.py").read_text() == "# stock\n"
     assert "class AnnotationApp" in (tmp_path / "app" / "main.py").read_text()
     assert "add_exception_handler" in (tmp_path / "app" / "banet_asgi.py").read_text()
+    assert "class OwnPagesOnly" in (tmp_path / "app" / "banet_guard.py").read_text()
     assert (tmp_path / "app" / "lib" / "__init__.py").is_file()
     assert (tmp_path / "app" / "model" / archive.name).resolve() == archive
 
@@ -66,6 +67,12 @@ def test_laying_out_again_refreshes_files_and_links(tmp_path, environment, archi
     lay_out(tmp_path / "app", environment, [other])
     assert "class AnnotationApp" in (tmp_path / "app" / "main.py").read_text()
     assert (tmp_path / "app" / "model" / archive.name).resolve() == other
+
+
+def test_two_archives_of_one_name_are_refused(tmp_path, environment, archive):
+    with pytest.raises(ValueError, match="two archives are called 'banet_skin_lesion_segmentation'"):
+        lay_out(tmp_path / "app", environment, [archive, tmp_path / "other" / archive.name])
+    assert not (tmp_path / "app").exists()
 
 
 def test_a_folder_with_other_files_is_not_taken(tmp_path, environment, archive):
@@ -128,6 +135,17 @@ def test_the_servers_variables_name_programs_files_and_modality_and_yield_to_tho
     assert json.loads(variables["MONAI_LABEL_DICOMWEB_SEARCH_FILTER"]) == {"Modality": "XC"}
     assert {"*.png", "*.nii.gz", "*.dcm"} <= set(json.loads(variables["MONAI_LABEL_DATASTORE_FILE_EXT"]))
     assert variables["MONAI_LABEL_DICOMWEB_CACHE_PATH"] == "/elsewhere"
+
+
+@pytest.mark.parametrize(("host", "names"), [("127.0.0.1", "127.0.0.1,localhost,::1"), ("0.0.0.0", None)])
+def test_a_server_for_this_machine_is_asked_by_its_names_alone(tmp_path, environment, monkeypatch, host, names):
+    def told():
+        options = ServerOptions(host)
+        return server_command(environment, Application(tmp_path, ("one",)), Studies("/s", 1), options)[1]
+
+    assert told().get("BANET_LABEL_HOSTS") == names
+    monkeypatch.setenv("BANET_LABEL_HOSTS", "label.hospital")
+    assert told()["BANET_LABEL_HOSTS"] == "label.hospital"
 
 
 def test_a_port_that_is_taken_is_refused_with_the_option_for_another():

@@ -13,10 +13,22 @@ def test_images_of_a_folder_are_counted(tmp_path):
     assert (studies.place, studies.images) == (str(tmp_path.resolve()), 3)
 
 
-@pytest.mark.parametrize("address", ["http://localhost:8042/dicom-web", "HTTPS://pacs.example/dicom-web/"])
-def test_an_address_is_taken_without_asking(address):
+@pytest.mark.parametrize(
+    ("address", "place"),
+    [
+        ("http://localhost:8042/dicom-web", "http://localhost:8042/dicom-web"),
+        ("HTTPS://pacs.example/DICOM-web/", "https://pacs.example/DICOM-web"),
+    ],
+)
+def test_an_address_is_taken_without_asking(address, place):
     studies = check_studies(address)
-    assert (studies.place, studies.images) == (address.rstrip("/"), None)
+    assert (studies.place, studies.images) == (place, None)
+
+
+def test_a_password_in_an_address_is_refused_without_being_repeated():
+    with pytest.raises(ValueError, match="MONAI_LABEL_DICOMWEB_PASSWORD") as refused:
+        check_studies("https://jane:secret@pacs.example/dicom-web")
+    assert "secret" not in str(refused.value)
 
 
 def test_a_folder_that_does_not_exist_is_refused(tmp_path):

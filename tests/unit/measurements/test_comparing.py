@@ -78,6 +78,20 @@ def test_metatensors_bring_their_spacing_and_must_lie_at_one_place():
         compare_outlines(placed(affine), placed(moved))
 
 
+def test_pixels_are_counted_where_pixels_are_asked_for_and_pixels_of_two_sizes_are_refused():
+    def without_place(spacing, mask):
+        meta = {"spacing_unit": "mm", "has_place": False}
+        return MetaTensor(torch.from_numpy(mask)[None], affine=np.diag([spacing, spacing, 1, 1]), meta=meta)
+
+    one, other = without_place(0.5, square(start=10)), without_place(0.5, square(start=13))
+    (in_mm,) = compare_outlines(one, other)
+    assert (in_mm.hd95, in_mm.unit, in_mm.size_one) == (1.5, "mm", 25)
+    (in_px,) = compare_outlines(one, other, unit="px")
+    assert (in_px.hd95, in_px.unit, in_px.size_one) == (3, "px", 100)
+    with pytest.raises(ValueError, match="have pixels of different size"):
+        compare_outlines(one, without_place(1.0, square()))
+
+
 def test_masks_of_different_shapes_are_refused():
     with pytest.raises(ValueError, match=r"one shape, got \(40, 40\) and \(40, 41\)"):
         compare_outlines(square(), np.zeros((40, 41)))

@@ -8,6 +8,7 @@ import torch
 from monai.data import MetaTensor
 
 from banet_monai.measurements import Intensity, measure
+from banet_monai.measurements.shapes import Hull, diameters
 from banet_monai.metrics import Spacing
 from tests.measured_shapes import ellipsoid, turned
 
@@ -130,6 +131,27 @@ def test_the_perpendicular_diameter_is_perpendicular():
     )
     assert along @ across == pytest.approx(0, abs=1e-6)
     assert np.linalg.norm(across) == pytest.approx(found.perpendicular_diameter.length)
+
+
+def test_of_two_longest_diameters_that_with_the_longer_perpendicular_counts():
+    points = np.array([[0, 0], [5, 0], [3, 4], [2, -0.5]])  # (0, 0) is 5 from (5, 0) and from (3, 4)
+    sides = np.array([[0, 3], [1, 3], [1, 2], [0, 2]])
+    for order in ([0, 1, 2, 3], [2, 3, 0, 1], [3, 2, 1, 0]):
+        edges = np.sort(np.argsort(order)[sides], axis=1)
+        longest, across = diameters(Hull(points[order], edges, 11.25))
+        assert sorted(map(tuple, longest)) == [(0, 0), (5, 0)]
+        np.testing.assert_allclose(sorted(map(tuple, across)), [(3, -1 / 3), (3, 4)])
+
+
+def test_the_distance_to_the_border_counts_across_rows_on_a_tilted_grid():
+    sheared = np.array([[1, 1, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])  # columns lean by 45 degrees
+    mask = np.zeros((40, 40), dtype=np.uint8)
+    mask[15:25, 3:20] = 1
+    (found,) = measure(mask, affine=sheared)
+    assert found.border_distance == pytest.approx(3)  # 3 steps of 1.41 lead there, but the border is nearer
+    assert found.area == pytest.approx(170)
+    mask[5:25, 3:20] = 1
+    assert measure(mask.T.copy(), affine=sheared)[0].border_distance == pytest.approx(3 / math.sqrt(2))
 
 
 def test_holes_are_taken_off_the_area_and_counted_in_the_perimeter_but_not_in_the_irregularity():
@@ -334,6 +356,7 @@ def test_an_affine_that_maps_no_volume_is_refused(affine, message):
         (np.ones((1, 5, 5, 5)), "take a channel axis away first"),
         (np.ones((5, 0)), "not empty"),
         (np.array([["a", "b"]]), "must be an array or tensor of numbers"),
+        (np.full((5, 5), 1e20), r"got 1e\+20, which no float holds exactly"),
     ],
 )
 def test_masks_that_hold_no_label_ids_are_refused(mask, message):
@@ -362,6 +385,8 @@ def test_labels_that_do_not_fit_are_refused():
         measure(rectangle(), labels="lesion")
     with pytest.raises(ValueError, match="whole numbers from 1 on"):
         measure(rectangle(), labels={0: "background", 1: "lesion"})
+    with pytest.raises(ValueError, match=r"whole numbers from 1 on, got \['1'\]"):
+        measure(rectangle(), labels={"1": "lesion"})
 
 
 def test_single_slices_need_a_third_axis():

@@ -119,6 +119,18 @@ def test_a_structured_report_is_written_beside_a_segmentation(tmp_path):
     assert (tmp_path / "case_measurements.dcm").is_file()
 
 
+def test_measurements_stay_where_their_structured_report_cannot_be_written(tmp_path):
+    files = samples.write_samples(samples.dermoscopy(), tmp_path / "series")
+    record = result_of(str(files[0]))
+    (tmp_path / "case_mask.dcm").write_bytes(b"no DICOM")
+    report, table = Report(), MeasurementTable(tmp_path / "measurements.csv")
+    save = SaveMeasurementsd("pred", tmp_path, structured_report=True, report=report, table=table)
+    assert len(save(record)["measurements"]) == 1
+    assert "are written, but not their Structured Report: 'case_mask.dcm' cannot be read" in report.warnings["case"]
+    assert report.files == {"case": ["case_measurements.json"]}
+    assert list(table.cases) == ["case"]
+
+
 def test_a_structured_report_of_a_photograph_is_not_written_and_said_so(tmp_path):
     report = Report()
     SaveMeasurementsd("pred", tmp_path, structured_report=True, report=report)(result_of(photo(tmp_path)))
@@ -140,7 +152,7 @@ def test_a_case_that_cannot_be_measured_keeps_its_mask_and_gets_a_warning(tmp_pa
     record = result_of(source)
     Image.new("RGB", (7, 9)).save(source)  # exchanged while the network was at work
     SaveMeasurementsd("pred", tmp_path / "out", report=report, table=table)(record)
-    assert "the mask is written, but not all of its measurements: the image has the shape" in report.warnings["case"]
+    assert "the mask is written, but not its measurements: the image has the shape" in report.warnings["case"]
     assert table.cases == {}
     SaveMeasurementsd("pred", tmp_path / "out", report=report, table=table, intensity=False)(record)
     assert list(table.cases) == ["case"]
@@ -149,7 +161,7 @@ def test_a_case_that_cannot_be_measured_keeps_its_mask_and_gets_a_warning(tmp_pa
 def test_without_a_report_warnings_are_logged(tmp_path, caplog):
     (tmp_path / "out").write_text("a file in the way")
     SaveMeasurementsd("pred", tmp_path / "out")(result_of(photo(tmp_path)))
-    assert "'case': the mask is written, but not all of its measurements" in caplog.text
+    assert "'case': the mask is written, but not its measurements" in caplog.text
 
 
 def test_the_manifest_lists_measurements_behind_the_mask(tmp_path):

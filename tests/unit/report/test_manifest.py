@@ -6,8 +6,11 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from banet_monai.data.inputs import find_inputs
 from banet_monai.report import CasesFailedError, RunReport
 
 
@@ -268,3 +271,69 @@ def test_numbers_of_a_case_stand_in_its_entry_if_it_has_a_result(tmp_path: Path)
     entries = {entry["path"]: entry for entry in manifest(tmp_path)["files"]}
     assert (entries["a.png"]["score"], entries["a.png"]["method"]) == (0.75, "tta")
     assert "score" not in entries["b.png"]
+
+
+def run_with_a_page(root: Path, **options: Any) -> Path:
+    """A run of one picture that is done, with the mask of its upper left corner."""
+    (root / "in").mkdir()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 48, 3), dtype=np.uint8)).save(root / "in" / "a.png")
+    mask = np.zeros((40, 48), dtype=np.uint8)
+    mask[8:20, 8:24] = 255
+    (root / "out").mkdir()
+    Image.fromarray(mask).save(root / "out" / "a_mask.png")
+    found = find_inputs(root / "in", no_paths=bool(options.get("no_paths")))
+    report = RunReport(root / "out", inputs=found, **options)
+    (name,) = report.files
+    (root / "out" / "a_mask.png").rename(root / "out" / f"{name}_mask.png")
+    report.done(name, root / "out" / f"{name}_mask.png")
+    report.finish()
+    return root / "out"
+
+
+@pytest.mark.parametrize("no_paths", [False, True])
+def test_a_page_is_written_by_the_run_itself_with_the_images_that_it_was_given(tmp_path: Path, no_paths: bool) -> None:
+    out = run_with_a_page(tmp_path, page="true", no_paths=no_paths)
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "data:image/jpeg" in page
+    assert ("a.png" in page) != no_paths
+    assert len(list((out / "report").glob("*.png"))) == 1
+
+
+def test_without_a_wish_for_it_there_is_no_page(tmp_path: Path) -> None:
+    assert sorted(path.name for path in run_with_a_page(tmp_path).iterdir()) == ["a_mask.png", "manifest.json"]
+
+
+def test_a_page_is_there_when_cases_failed_and_the_failures_are_what_is_raised(tmp_path: Path) -> None:
+    report = RunReport(tmp_path, records=[{"image": name, "name": name} for name in "ab"], page=True)
+    Image.fromarray(np.eye(32, dtype=np.uint8) * 255).save(tmp_path / "a_mask.png")
+    report.done("a", tmp_path / "a_mask.png")
+    report.failed("b", "it is damaged")
+    with pytest.raises(CasesFailedError, match=r"1 of 2 cases failed: b: it is damaged"):
+        report.finish()
+    assert "it is damaged" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_page_that_cannot_be_written_leaves_the_manifest_and_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "report.html").mkdir()
+    report = RunReport(tmp_path, records=[{"image": "a.png", "name": "a"}], page=True)
+    Image.fromarray(np.eye(32, dtype=np.uint8) * 255).save(tmp_path / "a_mask.png")
+    report.done("a", tmp_path / "a_mask.png")
+    with pytest.raises(RuntimeError, match=r"the results are written, but not their page"):
+        report.finish()
+    assert manifest(tmp_path)["counts"]["done"] == 1
+
+
+def test_a_page_is_yes_or_no(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"page must be true or false, got 'maybe'"):
+        RunReport(tmp_path, page="maybe")
+
+
+def test_a_run_tells_those_that_wait_for_its_beginning_once_and_late_ones_at_once(tmp_path):
+    report, told = RunReport(tmp_path / "out"), []
+    report.at_begin(lambda: told.append("early"))
+    assert told == []
+    (tmp_path / "in").mkdir()
+    Image.new("L", (4, 4)).save(tmp_path / "in" / "a.png")
+    report.begin(find_inputs(tmp_path / "in"))
+    report.at_begin(lambda: told.append("late"))
+    assert told == ["early", "late"]

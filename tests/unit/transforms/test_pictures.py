@@ -12,6 +12,7 @@ from monai.data import PILReader
 from numpy.typing import NDArray
 from PIL import Image
 
+from banet_monai.data.probe import TooManyPixelsError
 from banet_monai.transforms import PictureReader
 
 RNG = np.random.default_rng(0)
@@ -222,13 +223,26 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         read(tmp_path / "a.png")
 
 
-def test_pils_limit_against_decompression_bombs_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_picture_above_the_limit_of_pixels_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.fromarray(RGB8).save(path)
+    path.write_bytes(path.read_bytes()[:60])  # the header alone: decoding it would be another error
+    with pytest.raises(ValueError, match=r"'a\.png' is 7x5, .* limit is .* tiled TIFF.*--max-pixels 35 ") as refused:
+        read(path, max_pixels=34)
+    assert isinstance(refused.value, TooManyPixelsError)
+
+
+def test_max_pixels_alone_decides_whatever_pillow_thinks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.fromarray(RGB8).save(tmp_path / "a.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
-    with pytest.raises(ValueError, match=r"more than 20 pixels.*cut it into tiles"):
-        read(tmp_path / "a.png")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)  # between the warning and the error: read in silence
-    assert read(tmp_path / "a.png")[0].shape == (7, 5, 3)
+    assert read(tmp_path / "a.png", max_pixels=35)[0].shape == (7, 5, 3)
+    assert read(tmp_path / "a.png", max_pixels=None)[0].shape == (7, 5, 3)
+    assert Image.MAX_IMAGE_PIXELS == 10
+
+
+def test_a_limit_of_no_pixels_is_refused() -> None:
+    with pytest.raises(ValueError, match="max_pixels must be a positive number, got 0"):
+        PictureReader(max_pixels=0)
 
 
 def test_two_pictures_are_not_stacked(tmp_path: Path) -> None:

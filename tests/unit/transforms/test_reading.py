@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,17 @@ def test_a_bad_nifti_is_named_with_what_is_wrong(tmp_path: Path, kind: str, mess
     path = bad_nifti(tmp_path, kind)
     with pytest.raises(ValueError, match=message):
         load(path)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_a_nifti_whose_place_is_no_number_is_refused(tmp_path: Path, wrong: float) -> None:
+    path = Path(save_nifti(tmp_path / "a.nii", VOLUME))
+    content = bytearray(path.read_bytes())
+    content[252:256] = struct.pack("<hh", 0, 1)  # sform alone, whose first row begins at byte 280
+    content[280:284] = struct.pack("<f", wrong)
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"^'a\.nii' states a place or spacing that is NaN or infinite"):
+        load(str(path))
 
 
 def test_a_failing_reader_is_not_followed_by_another_one(tmp_path: Path) -> None:

@@ -169,13 +169,6 @@ def test_members_are_checked_before_anything_runs(tmp_path: Path) -> None:
     assert not (tmp_path / "pwned").exists()
 
 
-def test_a_temperature_divides_the_logits_of_every_method() -> None:
-    network, image = pointwise(), torch.randn(1, 3, 5, 6)
-    for method in ("none", "entropy", "tta"):
-        result = UncertaintyInferer(directly, method=method, temperature=2.0)(image, network)
-        torch.testing.assert_close(result[:, :1], network(image) / 2, atol=1e-4, rtol=1e-4)
-
-
 def test_several_classes_come_back_as_logits_of_their_mean() -> None:
     network, image = pointwise(4), torch.randn(1, 3, 6, 6)
     result = UncertaintyInferer(directly, method="tta", activation="softmax")(image, network)
@@ -236,7 +229,6 @@ def test_memory_does_not_grow_with_the_number_of_samples(method: str, samples: i
         ({"method": "mc_dropout", "samples": 1}, r"mc_dropout needs at least 2 samples to compare, got 1"),
         ({"method": "tta", "samples": 2.5}, r"tta needs at least 2 samples to compare, got 2.5"),
         ({"activation": "tanh"}, r"activation must be one of .*'tanh'"),
-        ({"temperature": 0}, r"temperature must be a positive number, got 0"),
         ({"flip_axes": (0, 3)}, r"flip_axes must be different spatial axes"),
     ],
 )

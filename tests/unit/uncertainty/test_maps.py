@@ -79,6 +79,20 @@ def test_further_channels_become_maps_and_numbers() -> None:
     assert result["scores"]["disagreement"] == 0.0
 
 
+def test_a_temperature_changes_maps_and_numbers_and_no_logit() -> None:
+    plain = SplitUncertaintyd()({"pred": channels()})
+    result = SplitUncertaintyd(temperature=2.0)({"pred": channels()})
+    assert torch.equal(result["pred"], channels()[:1])
+    probability = (channels()[0] / 2).sigmoid()
+    inside = channels()[0] >= 0
+    expected = 1 - float(probability[inside].sum() / (inside.sum() + probability[~inside].sum()))
+    assert result["scores"]["expected_error"] == pytest.approx(expected, abs=1e-6)
+    assert result["scores"]["expected_error"] > plain["scores"]["expected_error"]
+    assert result["scores"]["disagreement"] == plain["scores"]["disagreement"]
+    assert result["scores"]["temperature"] == 2.0
+    assert "temperature" not in plain["scores"]
+
+
 def test_a_boundary_map_may_come_alone() -> None:
     result = SplitUncertaintyd()({"pred": torch.cat([torch.zeros(1, 3, 2), torch.full((1, 3, 2), 0.3)])})
     assert result["pred"].shape == (1, 3, 2)

@@ -1,0 +1,205 @@
+"""Cases read ahead by threads, in order and within a bounded memory, small pictures of one shape in batches."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import Dataset, MetaTensor, list_data_collate
+
+from banet_monai.data.memory import MemoryBudget, decoded_bytes
+from banet_monai.flags import as_number
+
+__all__ = ["CaseLoader", "single_threaded", "worker_threads"]
+
+MAX_THREADS = 8  # more only wait for each other
+SMALL = 8 * 2**20  # bytes of an image on the network's grid, up to which several share a batch
+
+
+class CaseLoader:
+    """Batches of a dataset for an evaluator: the next cases are read while the network computes.
+
+    Cases come in the order of the dataset, or of ``sampler``, and their values are those of reading one by one.
+    Pictures that follow each other and have the same shape and kind of meta data share a batch; volumes and large
+    pictures are alone. It has no length, because the number of batches shows only as they come; ``cases`` is the
+    number of cases.
+
+    Args:
+        dataset: gives a data dictionary, or a list of one, for each index; ``dataset.data`` the records, of which
+            ``"image"`` (a path or several) tells the size and ``"name"`` the case.
+        batch_size: pictures in a batch at most.
+        num_workers: threads that read; 0 reads in between. ``"auto"``: the cores beside one, at least 1, at most 8.
+        read_ahead: cases that are read before they are wanted, at most.
+        budget: bound on the memory of what is read ahead, shared with who writes results
+            (:class:`banet_monai.transforms.InBackground`). None: one of its own.
+        sampler: indices in place of all. None: all, in order.
+        device: batches for a CUDA device are put into pinned memory, from which they are copied without waiting.
+
+    Raises:
+        ValueError: for a number that is out of range.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        *,
+        batch_size: int = 1,
+        num_workers: int | str = "auto",
+        read_ahead: int = 32,
+        budget: MemoryBudget | None = None,
+        sampler: Iterable[int] | None = None,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        self.batch_size, self.read_ahead = (
+            _at_least_one(value, name) for value, name in ((batch_size, "batch_size"), (read_ahead, "read_ahead"))
+        )
+        self.num_workers = worker_threads(num_workers)
+        self.dataset = dataset
+        self.budget = budget or MemoryBudget()
+        self.sampler = sampler
+        self.pinned = torch.device(device).type == "cuda" and torch.cuda.is_available()
+
+    @property
+    def cases(self) -> int:
+        """Number of cases."""
+        return len(self._indices())
+
+    def __iter__(self) -> Iterator[Any]:
+        """The batches, each collated as :func:`monai.data.list_data_collate` does it."""
+        indices = self._indices()
+        # one case has nothing to overlap with: its reader may use all cores instead
+        numbered = self._read_between(indices) if len(indices) < 2 or not self.num_workers else self._read(indices)
+        group: list[tuple[int, Any]] = []
+        try:
+            for found in numbered:
+                if group and (found is None or not _fit_together(group[-1][1], found[1])):
+                    yield from self._batch(group)
+                    group = []
+                if found is not None:
+                    group.append(found)
+                if len(group) == self.batch_size or (group and not _is_small(group[-1][1])):
+                    yield from self._batch(group)
+                    group = []
+            if group:
+                yield from self._batch(group)
+        except BaseException:  # also when the run ends before its time: what was read ahead is let go
+            self.budget.clear()
+            raise
+
+    def _batch(self, group: Sequence[tuple[int, Any]]) -> Iterator[Any]:
+        samples = [sample for _, item in group for sample in (item if isinstance(item, list) else [item])]
+        batch = list_data_collate(samples)
+        del samples
+        if self.pinned and isinstance(batch.get("image"), torch.Tensor):
+            batch["image"] = batch["image"].pin_memory()
+        yield batch
+        for index, _ in group:
+            self.budget.passed_on(self._name(index))
+
+    def _read_between(self, indices: Sequence[int]) -> Iterator[tuple[int, Any] | None]:
+        """Each case with its index; None before waiting for room, which those that came before take."""
+        for index in indices:
+            if not self._enter(index):
+                yield None
+                self._enter(index, wait=True)
+            yield index, self.dataset[index]
+
+    def _read(self, indices: Sequence[int]) -> Iterator[tuple[int, Any] | None]:
+        """The same, read ahead."""
+        torch.get_num_threads()  # settles the number of this thread before others settle theirs
+        pool = ThreadPoolExecutor(self.num_workers, "read")
+        waiting, running = deque(indices), deque[tuple[int, Future[Any]]]()
+
+        def start() -> None:
+            waited = waiting.popleft()
+            running.append((waited, pool.submit(single_threaded, self.dataset.__getitem__, waited)))
+
+        try:
+            while waiting or running:
+                while waiting and len(running) < self.read_ahead and self._enter(waiting[0]):
+                    start()
+                if not running:
+                    yield None
+                    self._enter(waiting[0], wait=True)
+                    start()
+                index, future = running.popleft()
+                yield index, future.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _enter(self, index: int, *, wait: bool = False) -> bool:
+        return self.budget.enter(self._name(index), self._size(index), wait=wait)
+
+    def _indices(self) -> list[int]:
+        return list(range(len(self.dataset))) if self.sampler is None else [int(index) for index in self.sampler]
+
+    def _name(self, index: int) -> str:
+        return str(self.dataset.data[index].get("name", index))
+
+    def _size(self, index: int) -> int:
+        image = self.dataset.data[index].get("image")
+        return decoded_bytes(image) if isinstance(image, str | Path | list | tuple) else 0
+
+
+def worker_threads(wish: int | str) -> int:
+    """Threads for a wish: a number, or ``"auto"``: the cores beside one, at least 1 and at most 8.
+
+    Raises:
+        ValueError: for a negative number, or another word.
+    """
+    if wish == "auto":
+        return min(MAX_THREADS, max(1, _cores() - 1))
+    number = int(as_number(wish, "num_workers"))
+    if number < 0:
+        raise ValueError(f"the number of threads must be 'auto', 0 or more, got {wish}.")
+    return number
+
+
+def single_threaded(function: Any, *arguments: Any) -> Any:
+    """Call ``function`` with one core for each operation of PyTorch, as it is right beside other threads.
+
+    PyTorch keeps this number for every thread of its own; that of the other threads stays.
+    """
+    if torch.get_num_threads() != 1:
+        torch.set_num_threads(1)
+    return function(*arguments)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _at_least_one(value: int, name: str) -> int:
+    number = int(as_number(value, name))
+    if number < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}.")
+    return number
+
+
+def _is_small(item: Any) -> bool:
+    image = item.get("image") if isinstance(item, dict) else None
+    return isinstance(image, torch.Tensor) and image.ndim == 3 and image.nbytes <= SMALL
+
+
+def _fit_together(first: Any, second: Any) -> bool:
+    """Whether two items may share a batch, so that each comes out of it as it went in."""
+    return _is_small(first) and _is_small(second) and _form(first) == _form(second)
+
+
+def _form(value: Any) -> Any:
+    """What two values must have in common to be collated: types, shapes, and the names of meta data."""
+    if isinstance(value, MetaTensor):
+        return value.shape, value.dtype, _form(value.meta), _form(value.applied_operations)
+    if isinstance(value, torch.Tensor | np.ndarray):
+        return value.shape, value.dtype
+    if isinstance(value, Mapping):
+        return {key: _form(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_form(entry) for entry in value]
+    return type(value)

@@ -1,0 +1,204 @@
+"""The goals of speed and where each result file says whether it was reached."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from benchmarks.forms_speed import LIGHT, PAPER, SEPARABLE
+from benchmarks.int8 import MOST_LOSS, MOST_MB, MOST_TIME
+from benchmarks.training_table import MOST_WAITING
+from benchmarks.windows_speed import CASES, GOAL_SHARE, GOAL_STOCK
+
+__all__ = ["GOALS", "Finding", "Goal"]
+
+MOST_PAPER, MOST_SEPARABLE, MOST_LIGHT_MS = 0.45, 0.15, 20.0
+AIM_INT8_MS, LEAST_OF_RATE = 10.0, 0.3
+MOST_RATIO, MOST_OUTSIDE_MS, MOST_MIB = 1.5, 10.0, 4096
+
+Report = dict[str, Any]
+
+
+class Finding(NamedTuple):
+    """What a result says about a goal."""
+
+    words: str
+    met: bool
+
+
+@dataclass(frozen=True)
+class Goal:
+    """One line of the table.
+
+    Attributes:
+        words: the goal.
+        command: that measures it.
+        result: name of the result file; None where there is none yet.
+        look: reads the finding out of the result; None where it is not in it.
+        why_not: the reason, and what the limit is, where it is missed.
+    """
+
+    words: str
+    command: str
+    result: str | None = None
+    look: Callable[[Report], Finding | None] = lambda _: None
+    why_not: str = ""
+
+
+def _form(network: str, most: float) -> Callable[[Report], Finding | None]:
+    """The fast bfloat16 form over the plain form of the paper's network, or its milliseconds for the light one."""
+
+    def look(report: Report) -> Finding | None:
+        for row in report["rows"]:
+            if (row["network"], row["form"], row["dtype"]) == (network, "optimized", "bfloat16"):
+                if network == LIGHT:
+                    milliseconds = 1e3 * row["median_s"]
+                    return Finding(
+                        f"{milliseconds:.1f} ms (fastest {1e3 * row['fastest_s']:.1f})", milliseconds <= most
+                    )
+                return Finding(f"{row['relative_time']:.3f}", row["relative_time"] <= most)
+        return None
+
+    return look
+
+
+def _windows(name: str) -> Callable[[Report], Finding | None]:
+    def look(report: Report) -> Finding | None:
+        row = next((row for row in report["rows"] if row["input"] == name), None)
+        if row is None:
+            return None
+        words = f"{row['share_of_network']:.2f}; MONAI's inferer {row['share_of_network_of_stock']:.2f}"
+        return Finding(words, row["met"])
+
+    return look
+
+
+def _all_windows(report: Report) -> Finding | None:
+    shares = [row["share_of_network"] for row in report["rows"]]
+    return Finding(f"at least {min(shares):.2f}", all(row["met"] for row in report["rows"]))
+
+
+def _matrix_rate(report: Report) -> Finding | None:
+    best = max(row["share"] for row in report["rows"])
+    return Finding(f"{best:.2f} of {report['matrix_flops_per_s'] / 1e12:.0f} TFLOP/s", best >= LEAST_OF_RATE)
+
+
+def _waiting(report: Report) -> Finding | None:
+    rows = [row for row in report["rows"] if row["network"] == LIGHT]
+    worst = max(rows, key=lambda row: row["waiting_share"])
+    words = f"at most {100 * worst['waiting_share']:.1f} % (at {worst['image_size']} pixels)"
+    return Finding(words, worst["waiting_share"] <= MOST_WAITING)
+
+
+def _int8(report: Report, key: str) -> Finding | None:
+    row = next((row for row in report["rows"] if row["name"] == "openvino int8"), None)
+    if row is None:
+        return None
+    low, high = row["interval"] or (0.0, 0.0)
+    findings = {
+        "ja": lambda: Finding(f"{row['difference']:+.4f} ({low:+.4f} to {high:+.4f})", row["difference"] >= -MOST_LOSS),
+        "time": lambda: Finding(f"{row['relative_time']:.2f}", row["relative_time"] <= MOST_TIME),
+        "aim": lambda: Finding(f"{row['median_ms']:.1f} ms", row["median_ms"] <= AIM_INT8_MS),
+        "size": lambda: Finding(f"{row['file_mb']:.1f} MB", row["file_mb"] <= MOST_MB),
+    }
+    return findings[key]()
+
+
+def _ratio(kind: str) -> Callable[[Report], Finding | None]:
+    """Whole run over the network alone, for one kind of input."""
+
+    def look(report: Report) -> Finding | None:
+        row = next((row for row in report["rows"] if row["kind"] == kind), None)
+        if row is None or row["ratio"] is None:
+            return None
+        return Finding(f"{row['ratio']:.2f}", row["ratio"] <= MOST_RATIO)
+
+    return look
+
+
+def _outside(report: Report) -> Finding | None:
+    rows = [row for row in report["rows"] if row["kind"] in ("png", "nifti") and row["outside_ms"] is not None]
+    if not rows:
+        return None
+    words = ", ".join(f"{row['outside_ms']:.1f} ms ({row['kind']})" for row in rows)
+    return Finding(words, all(row["outside_ms"] <= MOST_OUTSIDE_MS for row in rows))
+
+
+def _memory(kind: str) -> Callable[[Report], Finding | None]:
+    """Peak of the whole process for an input that was done once."""
+
+    def look(report: Report) -> Finding | None:
+        row = next((row for row in report["rows"] if row["kind"] == kind), None)
+        return None if row is None else Finding(f"{row['peak_mib']} MiB", row["peak_mib"] <= MOST_MIB)
+
+    return look
+
+
+def _model(report: Report) -> Finding | None:
+    model = report["model"]
+    hours = model["million"][0]["machine_hours"]
+    words = (
+        f"{len(report['rows'])} points; the model errs by {100 * model['median_absolute_residual']:.0f} % (median) and "
+        f"says {hours:,.0f} hours of this machine for a million pictures of 512 x 512"
+    )
+    return Finding(words, True)
+
+
+_GPU = "bash benchmarks/gpu/speed.sh"
+_FORMS = ("python -m benchmarks.forms_speed", "forms_speed_cpu")
+_INT8 = ("python -m benchmarks.int8 --dataset-dir DIR", "int8")
+_PIPELINE = ("python -m benchmarks.pipeline_speed", "pipeline_speed")
+_PIPELINE_50 = ("python -m benchmarks.pipeline_speed --encoder resnet50 --only png nifti", "pipeline_speed_resnet50")
+
+GOALS = (
+    Goal(
+        f"ResNet-50, output stride 8, the paper's ASPP: at most {MOST_PAPER} of the plain form's time",
+        *_FORMS,
+        _form(PAPER, MOST_PAPER),
+    ),
+    Goal(
+        f"ResNet-50, output stride 16, separable: at most {MOST_SEPARABLE} of it",
+        *_FORMS,
+        _form(SEPARABLE, MOST_SEPARABLE),
+    ),
+    Goal(f"light encoder: at most {MOST_LIGHT_MS:g} ms", *_FORMS, _form(LIGHT, MOST_LIGHT_MS)),
+    Goal(
+        f"ResNet-50 on a GPU, bfloat16, batch of 64: at least {LEAST_OF_RATE:g} of the card's matrix rate",
+        _GPU,
+        "card_rate",
+        _matrix_rate,
+    ),
+    Goal(
+        f"ResNet-50, folder of 200 pictures of 512 x 512: the whole job at most {MOST_RATIO:g} times the network",
+        *_PIPELINE_50,
+        _ratio("png"),
+    ),
+    Goal(f"ResNet-50, volume of 512 x 512 x 300: at most {MOST_RATIO:g} times", *_PIPELINE_50, _ratio("nifti")),
+    Goal(f"outside the network at most {MOST_OUTSIDE_MS:g} ms of one core per picture", *_PIPELINE, _outside),
+    Goal(f"volume of 1000 slices: the process within {MOST_MIB} MiB", *_PIPELINE, _memory("deep")),
+    Goal(f"tiled TIFF of 20,000 x 20,000: the process within {MOST_MIB} MiB", *_PIPELINE, _memory("huge")),
+    Goal("the whole job on a GPU: at most 2 times the network", f"{_PIPELINE_50[0]} --device cuda"),
+    *(
+        Goal(
+            f"{case.name}: {GOAL_SHARE:g} of the network's throughput, or {GOAL_STOCK:g} times MONAI's inferer",
+            "python -m benchmarks.windows_speed",
+            "windows_speed_cpu",
+            _windows(case.name),
+        )
+        for case in CASES
+    ),
+    Goal("windows on a GPU: the same", _GPU, "windows_speed_cuda", _all_windows),
+    Goal(
+        f"training: waiting for data at most {100 * MOST_WAITING:g} % of a step, at 224 to 512 pixels",
+        "python -m benchmarks.training_table",
+        "training_table",
+        _waiting,
+    ),
+    Goal("training on a GPU: the card busy at least 90 % of the time", _GPU, "training_table_cuda", _waiting),
+    Goal(f"8-bit integers: validation JA at most {MOST_LOSS} below float32", *_INT8, lambda r: _int8(r, "ja")),
+    Goal(f"8-bit integers: at most {MOST_TIME:g} of the float32 time", *_INT8, lambda r: _int8(r, "time")),
+    Goal(f"8-bit integers: {AIM_INT8_MS:g} ms is the aim", *_INT8, lambda r: _int8(r, "aim")),
+    Goal(f"8-bit integers: a file below {MOST_MB:g} MB", *_INT8, lambda r: _int8(r, "size")),
+    Goal("how time and memory grow, and a model of cost", "python -m benchmarks.growth", "growth", _model),
+)
