@@ -108,6 +108,7 @@ def build(
     documents = ("docs/README.md", "docs/data_license.txt") if task == MAIN_TASK else ("card.md", "data_license.txt")
     for target, document in zip(("docs/README.md", "docs/data_license.txt"), documents, strict=True):
         files[target] = _read(folder / document)
+    files |= {f"docs/{picture.name}": _read(picture) for picture in sorted((folder / "docs").glob("*.jpg"))}
     files["requirements.txt"] = _requirements(configs["metadata"])
     files |= _package(source / "banet_monai")
     if weights:

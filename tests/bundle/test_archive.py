@@ -154,7 +154,8 @@ def test_bundle_holds_the_whole_package_and_nothing_else_of_the_clone(dist):
     assert {f"configs/{name}.json" for name in COMPLETE} <= found
     rest = {path for path in found if not path.startswith(("banet_monai/", "configs/"))}
     weights = {"models/model.pt", "models/shipped/model.pt", "models/calibration.json", "large_files.yml"}
-    assert rest == {"LICENSE", "docs/README.md", "docs/data_license.txt", "requirements.txt"} | weights
+    documents = {"LICENSE", "docs/README.md", "docs/data_license.txt", "docs/failures.jpg", "requirements.txt"}
+    assert rest == documents | weights
 
 
 def test_weights_lie_there_twice_so_that_training_does_not_lose_them(dist):
