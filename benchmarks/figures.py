@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,14 +20,14 @@ from banet_monai.robustness.catalogue import CLEAN
 from banet_monai.robustness.summary import HOLDS, UNNOTICED
 from banet_monai.robustness.tables import by_corruption, card_table, figures_table, rule_in_words
 from banet_monai.uncertainty.scores import SCORES
+from benchmarks.blocks import fill_blocks
 from benchmarks.uncertainty.plots import TITLES
 
-__all__ = ["blocks", "filled", "main"]
+__all__ = ["blocks", "main"]
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-PAGES = ("docs/robustness.md", "docs/validation.md", "docs/uncertainty.md", "bundle/docs/README.md")
-BLOCK = re.compile(r"<!-- figures: (?P<name>\S+) -->\n.*?<!-- end -->", re.DOTALL)
+PAGES = ("docs/robustness.md", "docs/validation.md", "bundle/docs/README.md")
 
 
 def blocks() -> dict[str, str]:
@@ -39,22 +38,6 @@ def blocks() -> dict[str, str]:
     if (file := RESULTS / "uncertainty_isic2017.json").is_file():
         found |= _uncertainty(json.loads(file.read_text(encoding="utf-8")))
     return found
-
-
-def filled(text: str, known: dict[str, str]) -> str:
-    """A document with its blocks as the results have them.
-
-    Raises:
-        ValueError: when it asks for a block that there is not.
-    """
-
-    def written(match: re.Match[str]) -> str:
-        name = match["name"]
-        if name not in known:
-            raise ValueError(f"there is no block '{name}'; the results give {', '.join(known) or 'none'}.")
-        return f"<!-- figures: {name} -->\n\n{known[name]}\n\n<!-- end -->"
-
-    return BLOCK.sub(written, text)
 
 
 def _robustness(summary: dict[str, Any]) -> dict[str, str]:
@@ -145,7 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not page.is_file():
             continue
         text = page.read_text(encoding="utf-8")
-        new = filled(text, known)
+        new = fill_blocks(text, "figures", known)
         if new == text:
             continue
         stale.append(page)

@@ -17,12 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from banet_monai.files import write_beside
+from benchmarks.blocks import fill_blocks
 from benchmarks.goals import GOALS, Goal
 from benchmarks.reporting import RESULTS, ROOT, load_report
 
-__all__ = ["blocks", "filled", "main"]
+__all__ = ["blocks", "main"]
 
 PAGE = ROOT / "docs" / "performance.md"
+KIND = "performance"
 BLOCK = re.compile(r"<!-- performance: (?P<name>\S+) -->\n.*?<!-- end -->", re.DOTALL)
 TABLES = {  # name of a block to the result whose Markdown it shows, without its title
     "forms": "forms_speed_cpu",
@@ -81,22 +83,6 @@ def _goal_row(goal: Goal, load: Callable[[str], dict[str, Any] | None]) -> str:
     return f"| {goal.words} | {finding.words} | {verdict} |"
 
 
-def filled(text: str, known: dict[str, str]) -> str:
-    """The page with its blocks as the results have them.
-
-    Raises:
-        ValueError: when it asks for a block that there is not.
-    """
-
-    def written(match: re.Match[str]) -> str:
-        name = match["name"]
-        if name not in known:
-            raise ValueError(f"there is no block '{name}'; there are {', '.join(known)}.")
-        return f"<!-- performance: {name} -->\n\n{known[name]}\n\n<!-- end -->"
-
-    return BLOCK.sub(written, text)
-
-
 def _without_title(markdown: str) -> str:
     """Headings of the parts become one level lower: the page has a heading for the table."""
     lines = markdown.strip().splitlines()[1:]
@@ -150,7 +136,7 @@ def _epoch(report: dict[str, Any] | None) -> str:
 
 def _problems(text: str, known: dict[str, str]) -> Iterator[str]:
     for match in BLOCK.finditer(text):
-        if match.group() != filled(match.group(), known):
+        if match.group() != fill_blocks(match.group(), KIND, known):
             yield match["name"]
 
 
@@ -168,7 +154,7 @@ def main(arguments: list[str] | None = None) -> int:
         for name in (behind := list(_problems(text, known))):
             print(f"{options.page}: the block '{name}' is behind the results: python -m benchmarks.performance --write")
         return int(bool(behind))
-    write_beside(options.page, lambda partial: partial.write_text(filled(text, known), encoding="utf-8"))
+    write_beside(options.page, lambda partial: partial.write_text(fill_blocks(text, KIND, known), encoding="utf-8"))
     print(f"Written: {options.page}")
     return 0
 

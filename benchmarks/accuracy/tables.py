@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,8 +23,9 @@ from benchmarks.accuracy.definitions import EXPERIMENTS, load_definitions
 from benchmarks.accuracy.estimates import Difference, Scores, compare, scores_of
 from benchmarks.accuracy.plots import draw_curves, draw_differences
 from benchmarks.accuracy.progress import table_of_progress
+from benchmarks.blocks import fill_blocks
 
-__all__ = ["Report", "load_results", "main", "update_document", "with_baselines"]
+__all__ = ["Report", "load_results", "main", "with_baselines"]
 
 RESULTS = Path(__file__).with_name("results")
 BASELINE = "banet"
@@ -44,7 +44,6 @@ UNLIKE_THE_PAPER = (
     "The pictures are centre-cropped squares, 1800 and 121 of the official 2000 and 150: not comparable with the "
     "paper's .810 on the official test pictures."
 )
-BLOCK = re.compile(r"<!-- accuracy: (?P<name>\S+) -->\n.*?<!-- end -->", re.DOTALL)
 
 Result = Mapping[str, Any]
 
@@ -260,28 +259,6 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def update_document(text: str, reports: Mapping[str, str]) -> str:
-    """The text with every marked block filled.
-
-    Args:
-        text: of the document.
-        reports: Markdown by the name that a mark gives.
-
-    Raises:
-        ValueError: when there is no such block, or one asks for results that are not there.
-    """
-    if not BLOCK.search(text):
-        raise ValueError("the document has no block '<!-- accuracy: budget/dataset --> ... <!-- end -->'.")
-
-    def fill(match: re.Match[str]) -> str:
-        name = match["name"]
-        if name not in reports:
-            raise ValueError(f"the document asks for '{name}', there are results of: {', '.join(sorted(reports))}.")
-        return f"<!-- accuracy: {name} -->\n\n{reports[name]}\n\n<!-- end -->"
-
-    return BLOCK.sub(fill, text)
-
-
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Options of the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy tables", description=__doc__)
@@ -304,7 +281,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         blocks |= {f"{name}#{part}": text for name, report in reports.items() for part, text in report.parts().items()}
         blocks[PROGRESS] = table_of_progress(definitions, finished)
         texts = {path: path.read_text(encoding="utf-8") for path in (*options.write, *options.check)}
-        filled = {path: update_document(text, blocks) for path, text in texts.items()}
+        filled = {path: fill_blocks(text, "accuracy", blocks) for path, text in texts.items()}
     except (ValueError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

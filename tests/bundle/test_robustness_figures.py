@@ -60,11 +60,6 @@ def test_a_stale_document_is_named_and_written(tmp_path: Path, capsys: pytest.Ca
     assert figures.main(["--check", str(page)]) == 0
 
 
-def test_an_unknown_block_is_refused_with_those_that_there_are() -> None:
-    with pytest.raises(ValueError, match=r"there is no block 'speed'; the results give one, two"):
-        figures.filled("<!-- figures: speed -->\n<!-- end -->", {"one": "", "two": ""})
-
-
 def test_a_try_touches_no_file_of_the_project() -> None:
     options = parse_arguments(["--data", "x", "--quick"])
     assert options.quick

@@ -5,7 +5,7 @@ from PIL import Image
 
 from benchmarks.accuracy.plots import ticks
 from benchmarks.accuracy.progress import table_of_progress
-from benchmarks.accuracy.tables import Report, load_results, main, update_document, with_baselines
+from benchmarks.accuracy.tables import Report, load_results, main, with_baselines
 from tests.unit.benchmarks.accuracy_results import make_result, write_results
 
 NAME = "cpu/pictures"
@@ -80,14 +80,6 @@ def test_tables_of_isic_pictures_say_that_they_cannot_stand_beside_the_paper(rep
     assert "1800 and 121 of the official 2000 and 150: not comparable" in Report(NAME, [isic]).caption()
 
 
-def test_a_block_of_a_document_is_replaced_and_the_rest_stays(report):
-    text = update_document(DOCUMENT, {NAME: report.markdown()})
-    assert text.startswith(f"before\n<!-- accuracy: {NAME} -->\n\n2 held-back cases")
-    assert text.endswith("\n\n<!-- end -->\nafter\n")
-    assert "stale figures" not in text
-    assert update_document(text, {NAME: report.markdown()}) == text
-
-
 def test_a_block_may_ask_for_a_part(tmp_path):
     results = write_results(tmp_path / "results", RESULTS)
     document = tmp_path / "validation.md"
@@ -112,13 +104,6 @@ def test_what_was_run_stands_beside_what_waits():
         "| cpu | pictures | BA-Net (0, 1); U-Net (0) | U-Net (1) |",
         "| cpu | pictures |  | FCN (0) |",
     ]
-
-
-def test_a_document_without_a_block_or_with_an_unknown_one_is_refused():
-    with pytest.raises(ValueError, match="no block"):
-        update_document("text", {NAME: "table"})
-    with pytest.raises(ValueError, match=r"asks for 'cpu/pictures', there are results of: gpu/pictures"):
-        update_document(DOCUMENT, {"gpu/pictures": "table"})
 
 
 def test_a_document_is_behind_until_it_is_written(tmp_path, capsys):

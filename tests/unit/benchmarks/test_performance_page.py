@@ -73,11 +73,6 @@ def test_a_block_is_filled_and_found_to_be_behind(tmp_path, capsys):
     assert performance.main(["--check", *options]) == 0
 
 
-def test_an_unknown_block_is_refused():
-    with pytest.raises(ValueError, match="there is no block 'speed'; there are goals"):
-        performance.filled("<!-- performance: speed -->\n<!-- end -->", {"goals": ""})
-
-
 def test_what_was_measured_at_this_commit_is_not_repeated(tmp_path, monkeypatch):
     monkeypatch.setattr(everything, "RESULTS", tmp_path)
     step = everything.STEPS[0]
