@@ -45,7 +45,7 @@ PARTS = {
 OTHER_TASKS = ("detection", "classification", "deepgrow", "deepedit")
 PERSONAL = re.compile(r"(?<![\w.])/(?:home|Users|root|mnt|media)/\w|[A-Za-z]:\\\\?Users\\|BEGIN [A-Z ]*PRIVATE KEY")
 CACHES = re.compile(r"(^|/)(__pycache__|\.[^/]+)(/|$)|\.py[co]$")
-BINARY = (".pt", ".ts", ".onnx")
+BINARY = (".pt", ".ts", ".onnx", ".jpg", ".png")
 
 
 def check_name(bundle: Path) -> Iterator[str]:
