@@ -7,6 +7,7 @@ The functions change the network that they are given and return it, so that a co
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from monai.networks.blocks import Convolution
@@ -17,7 +18,15 @@ from banet_monai.networks import BANet
 from banet_monai.networks.blocks import MiniMultiTaskLearning, PyramidEdgeExtraction
 from banet_monai.networks.layers import box_average, conv_norm_act, resize_linear
 
-__all__ = ["AddedLoss", "BoundaryLoss", "StrideTwo", "with_learned_gates", "with_mask_output", "with_pooled_maps"]
+__all__ = [
+    "AddedLoss",
+    "BoundaryLoss",
+    "StrideTwo",
+    "gentle_encoder",
+    "with_learned_gates",
+    "with_mask_output",
+    "with_pooled_maps",
+]
 
 _STEM_LAYER = 1  # of MobileNetV2's ``features``: the last at stride 2
 
@@ -145,6 +154,21 @@ class StrideTwo(nn.Module):
             if index in encoder.taps:
                 maps.append(x)
         return stem, maps
+
+
+def gentle_encoder(network: nn.Module, learning_rate: float, share: float) -> list[dict[str, Any]]:
+    """Parameter groups of an optimiser: what ImageNet taught the encoder changes more slowly than the new layers.
+
+    Args:
+        network: with an ``encoder``.
+        learning_rate: of the other layers.
+        share: learning rate of the encoder as a share of it.
+    """
+    encoder = {id(parameter) for parameter in network.encoder.parameters()}  # type: ignore[operator,union-attr]
+    groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+    for parameter in network.parameters():
+        groups[id(parameter) in encoder].append(parameter)
+    return [{"params": groups[False], "lr": learning_rate}, {"params": groups[True], "lr": share * learning_rate}]
 
 
 class AddedLoss(nn.Module):

@@ -12,6 +12,7 @@ from benchmarks.accuracy.variants import (
     AddedLoss,
     BoundaryLoss,
     StrideTwo,
+    gentle_encoder,
     with_learned_gates,
     with_mask_output,
     with_pooled_maps,
@@ -153,3 +154,11 @@ def test_a_network_of_monai_returns_one_tensor_of_logits_in_training(name):
     network = parser.get_parsed_content("network").train()
     with torch.no_grad():
         assert network(torch.rand(2, 3, 32, 32)).shape == (2, 1, 32, 32)
+
+
+def test_a_gentle_encoder_learns_at_its_share_of_the_rate_and_no_parameter_is_left_out():
+    network = light()
+    fast, slow = gentle_encoder(network, learning_rate=0.001, share=0.2)
+    assert (fast["lr"], slow["lr"]) == (0.001, 0.0002)
+    assert {id(p) for p in slow["params"]} == {id(p) for p in network.encoder.parameters()}
+    assert len(fast["params"]) + len(slow["params"]) == len(list(network.parameters()))
