@@ -17,8 +17,9 @@ from monai.inferers import Inferer
 from monai.utils import ensure_tuple_rep
 from tqdm import tqdm
 
-from banet_monai.export import optimized_form
+from banet_monai.export import OptimizedBANet, optimized_form
 from banet_monai.flags import as_flag, as_number
+from banet_monai.machine import in_parts
 from banet_monai.networks.depthwise import quick_depthwise
 from banet_monai.windows import PADDING_MODES, Grid, Predict, blend_windows
 
@@ -176,8 +177,7 @@ class SegmentationInferer(Inferer):
             )
 
         def predict(windows: torch.Tensor) -> torch.Tensor:
-            output = self.single_pass(windows, network, *args, **kwargs)
-            return output["mask"].float() if isinstance(output, dict) else output
+            return self._pass(windows, network, *args, **kwargs)
 
         with _dropout_alone(network):
             if self.optimize:
@@ -194,6 +194,16 @@ class SegmentationInferer(Inferer):
             return MetaTensor(logits).copy_meta_from(inputs, copy_attr=False)  # type: ignore[no-untyped-call]
         return logits
 
+    def _pass(self, windows: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Logits of one batch; the fast form treats every window alike, so that the cores may share the windows."""
+
+        def logits(part: torch.Tensor) -> torch.Tensor:
+            output = self.single_pass(part, network, *args, **kwargs)
+            return output["mask"].float() if isinstance(output, dict) else output
+
+        share = isinstance(network, OptimizedBANet) and not network.compiled
+        return in_parts(logits, windows) if share else logits(windows)
+
     def _slices(self, volumes: torch.Tensor, predict: Predict) -> torch.Tensor:
         """``(B, C, H, W, D)`` through a 2D network, a few slices at a time: only these are copied."""
         chunk, result, depth = self.sw_batch_size, None, volumes.shape[-1]
@@ -201,11 +211,11 @@ class SegmentationInferer(Inferer):
             for number, volume in enumerate(volumes):
                 start = 0
                 while start < depth:
-                    slices = volume[..., start : start + chunk].movedim(-1, 0).contiguous()  # (chunk, C, H, W)
+                    slices = volume[..., start : start + chunk].movedim(-1, 0)  # (chunk, C, H, W)
                     # the chunk that was found to fit is kept for the slices that follow
                     logits, chunk = self._with_smaller_batches(slices, predict, chunk)
                     if result is None:
-                        result = logits.new_empty((len(volumes), *logits.shape[1:], depth))
+                        result = logits.new_empty((len(volumes), depth, *logits.shape[1:])).movedim(1, -1)
                     result[number, ..., start : start + len(logits)] = logits.movedim(0, -1)
                     start += len(logits)
                     bar.update(len(logits))

@@ -85,7 +85,7 @@ def blend_windows(
     size = padded.shape[2:]
     if tuple(size) == grid.roi_size:  # one window per image: nothing to blend
         parts = [_predicted(predict, part.to(sw_device), device) for part in torch.split(padded, batch)]
-        return torch.cat(parts)[inside]
+        return (parts[0] if len(parts) == 1 else torch.cat(parts))[inside]
 
     starts = [window_starts(size[axis], window, grid.interval(axis)) for axis, window in enumerate(grid.roi_size)]
     places = list(product(range(len(padded)), *starts))  # image, then first pixel along each axis

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,10 @@ from monai.data import Dataset, MetaTensor, list_data_collate
 
 from banet_monai.data.memory import MemoryBudget, decoded_bytes
 from banet_monai.flags import as_number
+from banet_monai.machine import helper_pool, one_core, single_threaded, worker_threads
 
-__all__ = ["CaseLoader", "single_threaded", "worker_threads"]
+__all__ = ["CaseLoader"]
 
-MAX_THREADS = 8  # more only wait for each other
 SMALL = 8 * 2**20  # bytes of an image on the network's grid, up to which several share a batch
 
 
@@ -94,7 +94,8 @@ class CaseLoader:
 
     def _batch(self, group: Sequence[tuple[int, Any]]) -> Iterator[Any]:
         samples = [sample for _, item in group for sample in (item if isinstance(item, list) else [item])]
-        batch = list_data_collate(samples)
+        with one_core() if self.num_workers else nullcontext():  # the others are busy
+            batch = _collated(samples)
         del samples
         if self.pinned and isinstance(batch.get("image"), torch.Tensor):
             batch["image"] = batch["image"].pin_memory()
@@ -112,8 +113,7 @@ class CaseLoader:
 
     def _read(self, indices: Sequence[int]) -> Iterator[tuple[int, Any] | None]:
         """The same, read ahead."""
-        torch.get_num_threads()  # settles the number of this thread before others settle theirs
-        pool = ThreadPoolExecutor(self.num_workers, "read")
+        pool = helper_pool(self.num_workers, "read")
         waiting, running = deque(indices), deque[tuple[int, Future[Any]]]()
 
         def start() -> None:
@@ -147,32 +147,16 @@ class CaseLoader:
         return decoded_bytes(image) if isinstance(image, str | Path | list | tuple) else 0
 
 
-def worker_threads(wish: int | str) -> int:
-    """Threads for a wish: a number, or ``"auto"``: the cores beside one, at least 1 and at most 8.
-
-    Raises:
-        ValueError: for a negative number, or another word.
-    """
-    if wish == "auto":
-        return min(MAX_THREADS, max(1, _cores() - 1))
-    number = int(as_number(wish, "num_workers"))
-    if number < 0:
-        raise ValueError(f"the number of threads must be 'auto', 0 or more, got {wish}.")
-    return number
-
-
-def single_threaded(function: Any, *arguments: Any) -> Any:
-    """Call ``function`` with one core for each operation of PyTorch, as it is right beside other threads.
-
-    PyTorch keeps this number for every thread of its own; that of the other threads stays.
-    """
-    if torch.get_num_threads() != 1:
-        torch.set_num_threads(1)
-    return function(*arguments)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _collated(samples: list[Any]) -> Any:
+    """What :func:`monai.data.list_data_collate` gives; a volume, which is alone, is not copied for it."""
+    sample = samples[0]
+    image = sample.get("image") if isinstance(sample, dict) else None
+    if len(samples) > 1 or not isinstance(image, MetaTensor) or image.ndim < 4:
+        return list_data_collate(samples)
+    placeholder = MetaTensor(torch.empty(0), meta=image.meta, applied_operations=image.applied_operations)
+    batch = list_data_collate([{**sample, "image": placeholder}])
+    whole = MetaTensor(image.as_tensor()[None]).copy_meta_from(batch["image"])  # type: ignore[no-untyped-call]
+    return {**batch, "image": whole}
 
 
 def _at_least_one(value: int, name: str) -> int:

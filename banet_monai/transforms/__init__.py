@@ -8,6 +8,7 @@ from banet_monai.transforms.background import InBackground
 from banet_monai.transforms.contrast import RandHistogramEqualized
 from banet_monai.transforms.crops import RandLesionCropd
 from banet_monai.transforms.deformation import RandElasticd
+from banet_monai.transforms.formats import probability_key
 from banet_monai.transforms.grid import RestoreGridd, ToWorkingGridd
 from banet_monai.transforms.intensity import MaskToIdsd, NormalizeImaged
 from banet_monai.transforms.pictures import PictureReader
@@ -35,4 +36,5 @@ __all__ = [
     "RestoreGridd",
     "SaveResultd",
     "ToWorkingGridd",
+    "probability_key",
 ]

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 import torch
 from monai.transforms import Compose
 
-from banet_monai.data.loading import single_threaded, worker_threads
 from banet_monai.data.memory import MemoryBudget
+from banet_monai.machine import helper_pool, single_threaded, worker_threads
 
 __all__ = ["InBackground", "RunEnds"]
 
@@ -94,7 +94,7 @@ class InBackground(Compose):
         self._raise()
         self._room.acquire()
         with self._lock:
-            self._pool = self._pool or ThreadPoolExecutor(self.num_workers, "write")
+            self._pool = self._pool or helper_pool(self.num_workers, "write")
             future = self._pool.submit(self._work, data)
             self._running[future] = name
         future.add_done_callback(self._done)

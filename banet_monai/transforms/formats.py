@@ -27,6 +27,7 @@ __all__ = [
     "case_warnings",
     "fitting_format",
     "output_formats",
+    "probability_key",
     "write_label_nifti",
     "write_label_png",
 ]
@@ -51,6 +52,15 @@ def output_formats(wish: str | Sequence[str]) -> tuple[str, ...]:
     if not names:
         raise ValueError(f"no format is given; there are {', '.join(FORMATS)}.")
     return names
+
+
+def probability_key(output_format: str | Sequence[str], seg_kind: str, key: str = "probability") -> str:
+    """``key`` where results are made of probabilities (contours, FRACTIONAL segmentations), "" where nobody wants them.
+
+    It is the ``probability_key`` of :class:`banet_monai.transforms.DiscretizeLabelsd`: keeping and tempering
+    probabilities of the file's size takes longer than thresholding them.
+    """
+    return key if "contours" in output_formats(output_format) or seg_kind == "fractional" else ""
 
 
 def fitting_format(wish: str, meta: Mapping[str, Any], shape: Sequence[int]) -> tuple[str, str]:

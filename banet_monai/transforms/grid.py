@@ -33,7 +33,8 @@ SPACING_TIE = 0.01  # spacings within 1 % of the largest count as equal: headers
 def resize_linear(image: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
     """Linear resampling of ``(C, *spatial)`` to ``size``, antialiased where an axis shrinks; 2 or 3 spatial axes.
 
-    Three axes are done in two separable passes, slices batched. Integers come back as float32.
+    Three axes are done in two separable passes, slices batched. Integers come back as float32. The memory order of a
+    volume may differ from that of its axes.
     """
     size = [int(length) for length in size]
     if list(image.shape[1:]) == size:
@@ -44,22 +45,29 @@ def resize_linear(image: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
     if list(image.shape[1:3]) != size[:2]:
         image = _resize_slices(image, size[:2])
     if image.shape[3] != size[2]:
-        image = _resize_plane(image, [image.shape[2], size[2]])  # (C, H, W, D): H as channels
-    return image.contiguous()
+        image = _resize_plane(image, [image.shape[2], size[2]]).contiguous()  # (C, H, W, D): H as channels
+    return image
 
 
 def _resize_slices(volume: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
-    """``(C, H, W, D)`` in its first two axes, a few slices at a time, which is faster than all of them at once."""
+    """``(C, X, Y, D)`` in its first two axes, a few slices at a time, which is faster than all of them at once.
+
+    In memory the slices of the result lie one after the other and x runs fastest, as NIfTI stores it: whoever computes
+    or writes slice by slice then finds each in one piece.
+    """
     depth = volume.shape[3]
-    result = volume.new_empty((depth, volume.shape[0], *size))
+    result = volume.new_empty((depth, volume.shape[0], size[1], size[0]))
     for start in range(0, depth, SLICES_AT_ONCE):
-        part = volume[..., start : start + SLICES_AT_ONCE].movedim(3, 0).contiguous()
-        result[start : start + SLICES_AT_ONCE] = _resize_plane(part, size)
-    return result.movedim(0, 3)
+        part = volume[..., start : start + SLICES_AT_ONCE].permute(3, 0, 2, 1).contiguous()
+        result[start : start + SLICES_AT_ONCE] = _resize_plane(part, [size[1], size[0]])
+    return result.permute(1, 3, 2, 0)
 
 
 def _resize_plane(image: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
-    return F.interpolate(image, size=list(size), mode="bilinear", align_corners=False, antialias=True)
+    if image.stride(-2) < image.stride(-1):  # turned in memory: resized as it lies there
+        return _resize_plane(image.transpose(-2, -1), [size[1], size[0]]).transpose(-2, -1)
+    shrinks = any(new < old for new, old in zip(size, image.shape[2:], strict=True))  # else there is nothing to smooth
+    return F.interpolate(image, size=list(size), mode="bilinear", align_corners=False, antialias=shrinks)
 
 
 def resize_labels(labels: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
@@ -267,7 +275,7 @@ class ToWorkingGridd(MapTransform, InvertibleTransform):
         original = _affine(image)
         record = {"plan": asdict(plan), "affine": original.tolist()}
         result = MetaTensor(
-            plan.forward(image.as_tensor(), is_label=is_label).contiguous(),
+            _in_one_piece(plan.forward(image.as_tensor(), is_label=is_label), self.spatial_dims),
             meta=deepcopy(image.meta),
             applied_operations=deepcopy(image.applied_operations),
         )
@@ -330,9 +338,14 @@ def _restore(pred: torch.Tensor, record: Mapping[str, Any], image: MetaTensor, *
             f"the prediction for '{_file_name(image)}' is {tuple(values.shape[1:])}, but its image was resampled to "
             f"{plan.working_shape}; both must lie on the same grid."
         )
-    restored = MetaTensor(plan.backward(values, is_label=is_label).contiguous(), meta=deepcopy(image.meta))
+    restored = MetaTensor(_in_one_piece(plan.backward(values, is_label=is_label), 2), meta=deepcopy(image.meta))
     restored.affine = torch.tensor(np.asarray(record["affine"], dtype=np.float64))
     return restored
+
+
+def _in_one_piece(image: torch.Tensor, spatial_dims: int) -> torch.Tensor:
+    """In the order of its axes in memory, but for volumes that are worked on slice by slice, which stay as they lie."""
+    return image if spatial_dims == 2 and image.ndim == 4 else image.contiguous()
 
 
 def _as_plain(value: Any) -> Any:

@@ -124,7 +124,7 @@ class SplitUncertaintyd(MapTransform):
                     f"'{key}' has {channels.shape[0]} channels; {self.out_channels} logits and 0, 1, 3 or 4 further "
                     "channels were expected. out_channels must be the network's."
                 )
-            d[key] = channels[: self.out_channels]
+            d[key] = channels[: self.out_channels] if further else channels
             values = channels.as_tensor() if isinstance(channels, MetaTensor) else channels
             if not d.get("failure") and not bool(torch.isfinite(values).all()):
                 d["failure"] = NOT_FINITE

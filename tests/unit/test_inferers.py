@@ -11,6 +11,7 @@ from monai.inferers import SliceInferer, SlidingWindowInferer
 from torch import nn
 
 from banet_monai.inferers import AutocastInferer, FlipInferer, SegmentationInferer, autocast_dtype
+from banet_monai.networks import BANet
 
 
 def pointwise(spatial_dims: int = 2) -> nn.Module:
@@ -369,3 +370,28 @@ def test_axes_that_do_not_exist_are_refused() -> None:
         FlipInferer(inferer(), flip_axes=(0, 2))(torch.zeros(1, 3, 16, 16), pointwise())
     with pytest.raises(TypeError, match="must return a tensor of logits, got dict"):
         FlipInferer(lambda x, net: {"mask": x})(torch.zeros(1, 3, 16, 16), None)
+
+
+def test_cores_that_share_the_windows_of_a_batch_give_what_one_core_gives() -> None:
+    torch.manual_seed(0)
+    network = BANet(encoder="mobilenet_v2", output_stride=16, width=8, separable=True).eval()
+    images, before, sizes = torch.randn(5, 3, 32, 32), torch.get_num_threads(), []
+    plain = AutocastInferer.__call__
+
+    class Noting(AutocastInferer):
+        def __call__(self, inputs, network, *args, **kwargs):
+            sizes.append(len(inputs))
+            return plain(self, inputs, network, *args, **kwargs)
+
+    ours = inferer(roi_size=(32, 32), amp="none")
+    ours.single_pass = Noting(amp="none")
+    with torch.inference_mode():
+        try:
+            torch.set_num_threads(1)
+            expected = ours(images, network)
+            torch.set_num_threads(3)
+            shared = ours(images, network)
+        finally:
+            torch.set_num_threads(before)
+    assert sorted(sizes) == [1, 2, 2, 5]
+    torch.testing.assert_close(shared, expected, atol=1e-4, rtol=1e-4)

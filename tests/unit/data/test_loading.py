@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 import torch
-from monai.data import Dataset, MetaTensor, decollate_batch
+from monai.data import Dataset, MetaTensor, decollate_batch, list_data_collate
 
 from banet_monai.data import CaseLoader, MemoryBudget
-from banet_monai.data.loading import worker_threads
+from banet_monai.machine import worker_threads
 
 SHAPES = [(3, 8, 8), (3, 8, 8), (3, 8, 6), (3, 8, 6), (3, 8, 6), (1, 4, 4, 4), (3, 8, 8)]
 
@@ -46,6 +46,29 @@ def test_cases_come_in_order_with_their_own_values(num_workers: int, read_ahead:
     for number, case in enumerate(cases):
         assert case["image"].shape == SHAPES[number]
         assert torch.all(case["image"] == number)
+
+
+def test_a_volume_is_collated_as_by_monai_but_not_copied() -> None:
+    volume = MetaTensor(
+        torch.rand(1, 4, 5, 6),
+        meta={"bits": 8, "kind": "nifti"},
+        applied_operations=[{"class": "x", "extra": {"n": 3}}],
+    )
+    case = {"image": volume, "name": "scan"}
+
+    class One(Dataset):
+        def _transform(self, index: int) -> dict[str, Any]:
+            return case
+
+    batch, expected = next(iter(CaseLoader(One([{"name": "scan"}])))), list_data_collate([case])
+    assert batch["image"].data_ptr() == volume.data_ptr()
+    found, known = decollate_batch(batch)[0], decollate_batch(expected)[0]
+    assert found["name"] == known["name"] == "scan"
+    assert torch.equal(found["image"].as_tensor(), volume.as_tensor())
+    assert found["image"].applied_operations == known["image"].applied_operations == volume.applied_operations
+    assert {key: str(value) for key, value in found["image"].meta.items()} == {
+        key: str(value) for key, value in known["image"].meta.items()
+    }
 
 
 def test_other_meta_data_make_another_batch() -> None:

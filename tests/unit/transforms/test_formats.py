@@ -9,7 +9,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from banet_monai.transforms import DiscretizeLabelsd, SaveResultd
+from banet_monai.transforms import DiscretizeLabelsd, SaveResultd, probability_key
 from banet_monai.transforms.formats import case_warnings, fitting_format, output_formats
 from tests.dicom_objects import image, series, write, write_all
 
@@ -27,6 +27,21 @@ def test_formats_are_a_name_a_text_with_commas_or_a_list_each_once() -> None:
         output_formats("dicomseg")
     with pytest.raises(ValueError, match="no format is given"):
         output_formats([])
+
+
+@pytest.mark.parametrize(
+    ("wish", "seg_kind", "key"),
+    [
+        ("auto", "binary", ""),
+        ("png,nifti", "labelmap", ""),
+        ("dicom-seg", "binary", ""),
+        ("png, contours", "binary", "probability"),
+        ("dicom-seg", "fractional", "probability"),
+        ("auto", "fractional", "probability"),  # slices without a volume become a DICOM SEG
+    ],
+)
+def test_probabilities_are_kept_where_results_are_made_of_them(wish, seg_kind, key) -> None:
+    assert probability_key(wish, seg_kind) == key
 
 
 @pytest.mark.parametrize(
