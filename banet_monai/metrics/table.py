@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from banet_monai.machine import one_core
 from banet_monai.metrics.boundary import DILATION_RATIO, boundary_iou
 from banet_monai.metrics.distances import TOLERANCE, assd, hd95, nsd
 from banet_monai.metrics.masks import Spacing, foreground_masks
@@ -99,7 +100,8 @@ class CaseTable:
             ValueError: naming the case, when sizes differ or a mask holds anything but label ids or 0 and 1.
         """
         try:
-            rows = self._measure(case, pred, label, spacing or Spacing((1.0,) * (label.ndim - 1), "px"))
+            with one_core():  # short operations on masks; SciPy, which takes the time, has one anyhow
+                rows = self._measure(case, pred, label, spacing or Spacing((1.0,) * (label.ndim - 1), "px"))
         except ValueError as error:
             raise ValueError(f"case '{case}': {error}") from error
         self.rows += rows

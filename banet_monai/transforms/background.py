@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import Any, Protocol
 
 import torch
 from monai.transforms import Compose
 
 from banet_monai.data.memory import MemoryBudget
-from banet_monai.machine import helper_pool, single_threaded, worker_threads
+from banet_monai.machine import helper_pool, one_core, single_threaded, worker_threads
 
 __all__ = ["InBackground", "RunEnds"]
 
@@ -32,10 +33,10 @@ class InBackground(Compose):
     """MONAI's ``Compose`` for single cases that can work in threads, so that the network goes on with the next cases.
 
     It stands where an evaluator takes its post-processing. Before :meth:`begin`, which the run's report calls, it is
-    a ``Compose`` like any other. After it a call returns at once, with the record's ``"name"`` alone, and
-    :meth:`finish` waits for all of them. The transforms of a case are done in one thread, one after the other. At
-    most ``waiting`` cases are unfinished: then the next call waits. An exception is raised by the next call or by
-    :meth:`finish`, and what has not begun by then is left.
+    a ``Compose`` like any other, which takes one core for a small case. After it a call returns at once, with the
+    record's ``"name"`` alone, and :meth:`finish` waits for all of them. The transforms of a case are done in one
+    thread, one after the other. At most ``waiting`` cases are unfinished: then the next call waits. An exception is
+    raised by the next call or by :meth:`finish`, and what has not begun by then is left.
 
     Args:
         transforms: each takes a record; they restore, threshold and write it.
@@ -82,7 +83,8 @@ class InBackground(Compose):
         lazy: bool | None = None,
     ) -> Any:
         if not self._begun:
-            return super().__call__(data, start, end, threading, lazy)
+            with one_core() if _tensor_bytes(data) < LARGE else nullcontext():
+                return super().__call__(data, start, end, threading, lazy)
         name = str(data.get("name", ""))
         self.budget.claim(name)
         if not self.num_workers:
