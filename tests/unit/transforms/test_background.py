@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from banet_monai.data import MemoryBudget
 from banet_monai.report import CasesFailedError, RunReport
@@ -130,3 +131,15 @@ def test_before_it_begins_it_is_a_compose_like_any_other() -> None:
     chain = InBackground([lambda case: {**case, "first": 1}, lambda case: {**case, "second": case["first"] + 1}])
     assert chain({"name": "a"}) == {"name": "a", "first": 1, "second": 2}
     assert len(chain.transforms) == 2
+
+
+@pytest.mark.parametrize(("pixels", "cores"), [(8, 1), (4 * 2**20, 2)])  # the larger one has 16 MiB
+def test_before_it_begins_a_small_case_takes_one_core_and_a_large_one_all(pixels: int, cores: int) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        seen = InBackground(lambda case: {"cores": torch.get_num_threads()})({"pred": torch.zeros(pixels)})
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert seen == {"cores": cores}
