@@ -212,6 +212,8 @@ class SegmentationInferer(Inferer):
                 start = 0
                 while start < depth:
                     slices = volume[..., start : start + chunk].movedim(-1, 0)  # (chunk, C, H, W)
+                    if slices.stride(0) == 1:  # the pixels of a slice lie apart: gathered once, not for every window
+                        slices = slices.contiguous()
                     # the chunk that was found to fit is kept for the slices that follow
                     logits, chunk = self._with_smaller_batches(slices, predict, chunk)
                     if result is None:

@@ -144,7 +144,9 @@ class NormalizeImaged(MapTransform):
         return self._by_percentiles(values)
 
     def _by_percentiles(self, values: torch.Tensor) -> torch.Tensor:
-        limits = [np.percentile(channel.numpy(), self.percentiles) for channel in values.cpu()]
+        # a copy in the order that the values lie in, which the search for the percentiles may then change
+        flat = [channel.numpy().flatten(order="K") for channel in values.cpu()]
+        limits = [np.percentile(channel, self.percentiles, overwrite_input=True) for channel in flat]
         return torch.stack([window_to_unit(c, *map(float, limit)) for c, limit in zip(values, limits, strict=True)])
 
     def _fit_channels(self, values: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
