@@ -21,7 +21,7 @@ __all__ = ["draw_curves", "draw_differences"]
 SCALE = 2  # pixels of the file per pixel of the layout
 FONT = 13
 LINE = 24  # height of a row
-LABELS = 230  # width of the column of names
+LABELS = 230  # width of the column of names at least
 PANEL = 330  # width of a panel of differences
 MARGIN = 24
 INK, FAINT, GRID = (40, 40, 40), (120, 120, 120), (225, 225, 225)
@@ -69,6 +69,11 @@ class _Canvas:
         write_beside(path, lambda partial: partial.write_bytes(content.getvalue()))
 
 
+def _width(words: str) -> int:
+    """Of a text, in layout pixels."""
+    return int(np.ceil(ImageFont.load_default(FONT * SCALE).getlength(words) / SCALE))
+
+
 def ticks(low: float, high: float) -> list[float]:
     """Round values from ``low`` to ``high``, at most seven."""
     step = next((s for s in STEPS if (high - low) / s <= MOST_TICKS - 1), STEPS[-1])
@@ -89,12 +94,13 @@ def draw_differences(report: Report, path: Path) -> bool:
     if not names:
         return False
     height = MARGIN + LINE * (len(names) + 3)
-    canvas = _Canvas(LABELS + len(columns) * (PANEL + MARGIN), height)
+    labels = max(LABELS, *(_width(report.title(name)) + MARGIN for name in names))
+    canvas = _Canvas(labels + len(columns) * (PANEL + MARGIN), height)
     top, bottom = MARGIN + LINE, MARGIN + LINE * (len(names) + 1)
     for row, name in enumerate(names):
-        canvas.text(LABELS - 12, top + LINE * (row + 0.5), report.title(name), "rm")
+        canvas.text(labels - 12, top + LINE * (row + 0.5), report.title(name), "rm")
     for number, (label, differences) in enumerate(columns):
-        left = LABELS + number * (PANEL + MARGIN)
+        left = labels + number * (PANEL + MARGIN)
         shown = [(*d.by_cases, *(d.by_both or ()), *d.per_seed) for d in differences.values()]
         bounds = [0.0, *(value for values in shown for value in values)]
         low, high = min(bounds), max(bounds)
@@ -133,7 +139,8 @@ def draw_curves(report: Report, path: Path) -> bool:
     if not curves:
         return False
     width, height = 640, max(320, LINE * (len(curves) + 4))
-    canvas = _Canvas(width + LABELS, height)
+    legend = max(LABELS, *(32 + _width(report.title(name)) + MARGIN for name in curves))
+    canvas = _Canvas(width + legend, height)
     left, right, top, bottom = 56, width - MARGIN, MARGIN + LINE, height - 2 * LINE
     epochs = [epoch for curve in curves.values() for epoch in curve[0]]
     values = [value for curve in curves.values() for value in curve[1]]

@@ -76,6 +76,16 @@ def test_the_words_about_finer_pictures_give_the_differences_of_the_result_files
     assert f"Boundary IoU {boundary:+.3f}, NSD {nsd:+.3f}" in text
 
 
+def test_the_words_about_small_pictures_first_give_the_differences_of_the_result_files():
+    report = tables.Report("final/isic2017_fold0", tables.load_results(tables.RESULTS)["final/isic2017_fold0"])
+    ja, boundary, nsd = (report.differences(metric) for metric in ("ja", "boundary_iou", "nsd"))
+    text = " ".join((ROOT / "docs" / "validation.md").read_text().split())
+    words = f"Boundary IoU {boundary['finer_sturdy'].mean:+.3f}, NSD {nsd['finer_sturdy'].mean:+.3f}, and both"
+    assert words in text
+    assert f"The JA gains {ja['finer_sturdy'].mean:+.3f}" in text
+    assert f"loses {ja['gentle'].mean:+.3f}" in text
+
+
 def test_the_words_about_worse_pictures_give_the_figures_of_both_weights():
     def ja(name):
         conditions = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())["conditions"]
