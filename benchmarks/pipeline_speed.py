@@ -141,7 +141,9 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
 
     def whole(folder: str) -> None:
         shutil.rmtree(place / "out", ignore_errors=True)
-        configured(place / folder, place / "out", job).get_parsed_content("run")
+        parser = configured(place / folder, place / "out", job)
+        for name in ("memory", "run"):
+            parser.get_parsed_content(name)
 
     def alone() -> None:
         with torch.inference_mode():

@@ -54,6 +54,7 @@ def load_parser(options: argparse.Namespace) -> Any:
         changes["dataset_dir"] = options.dataset_dir
     for name, value in changes.items():
         parser[name] = value
+    parser.get_parsed_content("memory")  # as a run does it
     return parser
 
 

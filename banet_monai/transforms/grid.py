@@ -45,7 +45,7 @@ def resize_linear(image: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
     if list(image.shape[1:3]) != size[:2]:
         image = _resize_slices(image, size[:2])
     if image.shape[3] != size[2]:
-        image = _resize_plane(image, [image.shape[2], size[2]]).contiguous()  # (C, H, W, D): H as channels
+        image = _interpolate(image.contiguous(), [image.shape[2], size[2]])  # (C, H, W, D): H as channels
     return image
 
 
@@ -59,13 +59,16 @@ def _resize_slices(volume: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
     result = volume.new_empty((depth, volume.shape[0], size[1], size[0]))
     for start in range(0, depth, SLICES_AT_ONCE):
         part = volume[..., start : start + SLICES_AT_ONCE].permute(3, 0, 2, 1).contiguous()
-        result[start : start + SLICES_AT_ONCE] = _resize_plane(part, [size[1], size[0]])
+        result[start : start + SLICES_AT_ONCE] = _interpolate(part, [size[1], size[0]])
     return result.permute(1, 3, 2, 0)
 
 
 def _resize_plane(image: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
-    if image.stride(-2) < image.stride(-1):  # turned in memory: resized as it lies there
-        return _resize_plane(image.transpose(-2, -1), [size[1], size[0]]).transpose(-2, -1)
+    """``(N, C, X, Y)``, always as a file has it, x fastest: in another memory order the last digits would differ."""
+    return _interpolate(image.transpose(2, 3).contiguous(), [size[1], size[0]]).transpose(2, 3)
+
+
+def _interpolate(image: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
     shrinks = any(new < old for new, old in zip(size, image.shape[2:], strict=True))  # else there is nothing to smooth
     return F.interpolate(image, size=list(size), mode="bilinear", align_corners=False, antialias=shrinks)
 
@@ -338,7 +341,7 @@ def _restore(pred: torch.Tensor, record: Mapping[str, Any], image: MetaTensor, *
             f"the prediction for '{_file_name(image)}' is {tuple(values.shape[1:])}, but its image was resampled to "
             f"{plan.working_shape}; both must lie on the same grid."
         )
-    restored = MetaTensor(_in_one_piece(plan.backward(values, is_label=is_label), 2), meta=deepcopy(image.meta))
+    restored = MetaTensor(plan.backward(values, is_label=is_label), meta=deepcopy(image.meta))
     restored.affine = torch.tensor(np.asarray(record["affine"], dtype=np.float64))
     return restored
 
