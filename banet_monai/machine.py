@@ -93,11 +93,13 @@ def in_parts(function: Callable[[torch.Tensor], torch.Tensor], batch: torch.Tens
     inference = torch.is_inference_mode_enabled()
 
     def call(part: torch.Tensor) -> torch.Tensor:
+        if torch.get_num_threads() != threads // count:
+            torch.set_num_threads(threads // count)
         with torch.inference_mode(inference), torch.no_grad():  # both belong to a thread
             return function(part)
 
     results = list(_sharing_pool(os.getpid(), count, threads // count).map(call, batch.tensor_split(count)))
-    with one_core():
+    with one_core():  # afterwards new threads begin with the number of this one again, not with that of the parts
         return torch.cat(results)
 
 
@@ -123,8 +125,8 @@ def reuse_memory() -> bool:
 
 @lru_cache(maxsize=4)
 def _sharing_pool(process: int, count: int, threads: int) -> ThreadPoolExecutor:
-    """Threads that each compute with ``threads`` cores; ``process`` is its number, since a fork has no threads."""
-    return ThreadPoolExecutor(count, "network", initializer=torch.set_num_threads, initargs=(threads,))
+    """Threads for parts that compute with ``threads`` cores; ``process`` is its number, since a fork has no threads."""
+    return ThreadPoolExecutor(count, "network")
 
 
 def _step_back() -> None:

@@ -79,6 +79,15 @@ def test_the_error_of_a_part_reaches_the_caller(four_threads):
         in_parts(fail, torch.zeros(4, 1))
 
 
+def test_a_thread_that_begins_later_computes_with_all_cores_again(four_threads):
+    in_parts(lambda part: part, torch.zeros(4, 1))
+    seen = []
+    later = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+    later.start()
+    later.join()
+    assert seen == [4]
+
+
 def test_one_core_holds_within_its_block_alone(four_threads):
     with one_core():
         assert torch.get_num_threads() == 1
