@@ -78,7 +78,8 @@ class _ForegroundMetric(CumulativeIterationMetric):
     def aggregate(self, reduction: str | None = None) -> torch.Tensor:
         """Reduce the values of all images seen since ``reset()``, of all processes.
 
-        It is done in float64, so that the order of the images, which several processes share otherwise, does not show.
+        The mean is one in float64: MONAI's is in float32, where it depends on the order of the images, and several
+        processes share them otherwise than one.
 
         Raises:
             ValueError: when there was no image.
@@ -86,7 +87,9 @@ class _ForegroundMetric(CumulativeIterationMetric):
         values = self.get_buffer()  # type: ignore[no-untyped-call]
         if not isinstance(values, torch.Tensor):
             raise ValueError(f"{type(self).__name__} has seen no image: call it with y_pred and y before aggregate().")
-        return do_metric_reduction(values.double(), reduction or self.reduction)[0]
+        if (reduction or self.reduction) == "mean":  # no value is nan
+            return values.double().mean()
+        return do_metric_reduction(values, reduction or self.reduction)[0]
 
 
 class OverlapMetric(_ForegroundMetric):
