@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from banet_monai.backends import ExportedNetwork
 from banet_monai.bundles import find_bundle
 from banet_monai.networks import load_weights
-from banet_monai.transforms import DiscretizeLabelsd, DropChannel2Dd
+from banet_monai.transforms import DiscretizeLabelsd, DropChannel2Dd, InBackground
 from banet_monai.transforms.saving import result_overlay
 
 __all__ = ["Segmentation", "Segmenter"]
@@ -104,8 +104,9 @@ class Segmenter:
         self.inferer: Any = parser.get_parsed_content("inferer")
         chain = parser.get_parsed_content("postprocessing").transforms
         first_discrete = next(n for n, step in enumerate(chain) if isinstance(step, DiscretizeLabelsd))
-        self.to_probability = Compose(chain[:first_discrete])
-        self.to_labels = Compose([step for step in chain[first_discrete:] if not isinstance(step, DropChannel2Dd)])
+        # as a run does it, with its choice of cores: the last digits of an interpolation depend on their number
+        self.to_probability = InBackground(chain[:first_discrete])
+        self.to_labels = InBackground([step for step in chain[first_discrete:] if not isinstance(step, DropChannel2Dd)])
 
     def __call__(self, image: str | os.PathLike[str] | Sequence[str]) -> Segmentation:
         """Segment one image.
