@@ -85,7 +85,7 @@ def test_the_least_certain_picture_is_asked_for_first_and_then_the_next(server):
     assert all(0 < score < 0.37 for score in scores.values())  # -p log p is at most 1 / e
     ranked = sorted(scores, key=scores.get, reverse=True)
     assert ranked[0] == FAINT
-    assert scores[FAINT] > 1.1 * scores[ranked[1]]  # drawn with dropout: seen from 1.46 on
+    assert scores[FAINT] > 1.5 * scores[ranked[1]]
     assert [server.next_image("epistemic")["id"] for _ in range(2)] == ranked[:2]
 
 
