@@ -46,7 +46,7 @@ def studies(place):
         Image.fromarray(mask).save(masks / f"{name}.png")
     picture, lesion = skin_picture(np.random.default_rng(1), *SIZE)
     skin = picture[~lesion].mean(axis=0)
-    Image.fromarray((skin + 0.12 * (picture - skin)).clip(0, 255).astype(np.uint8)).save(folder / f"{FAINT}.png")
+    Image.fromarray((skin + 0.09 * (picture - skin)).clip(0, 255).astype(np.uint8)).save(folder / f"{FAINT}.png")
     return folder
 
 
