@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from banet_monai.files import write_beside
+from benchmarks.accuracy.folds import parts_of
 
 if TYPE_CHECKING:
     from benchmarks.accuracy.tables import Report
@@ -129,12 +130,13 @@ def draw_differences(report: Report, path: Path) -> bool:
 
 
 def draw_curves(report: Report, path: Path) -> bool:
-    """JA of the learning curve by epoch, mean over seeds, one line per method.
+    """JA of the learning curve by epoch, mean over seeds and folds, one line per method.
 
     Returns:
         Whether there was anything to draw.
     """
-    curves = {name: _mean_curve([result["curve"] for result in group]) for name, group in report.results.items()}
+    runs = {name: [part for result in group for part in parts_of(result)] for name, group in report.results.items()}
+    curves = {name: _mean_curve([run["curve"] for run in group]) for name, group in runs.items()}
     curves = {name: curve for name, curve in curves.items() if len(curve[0]) > 1}
     if not curves:
         return False
@@ -150,7 +152,7 @@ def draw_curves(report: Report, path: Path) -> bool:
     def at(epoch: float, value: float) -> tuple[float, float]:
         return left + (right - left) * epoch / last, bottom - (bottom - top) * (value - low) / (high - low)
 
-    canvas.text(left, MARGIN / 2 + 4, "JA of the held-back cases of the curve, on the working grid; mean over seeds")
+    canvas.text(left, MARGIN / 2 + 4, "JA of the held-back cases of the curve, on the working grid; mean over runs")
     for tick in ticks(low, high):
         canvas.line([at(0, tick), at(last, tick)], GRID)
         canvas.text(left - 8, at(0, tick)[1], f"{tick:g}", "rm", FAINT)

@@ -21,6 +21,7 @@ from banet_monai.files import write_beside
 from benchmarks.accuracy.collecting import FORMAT
 from benchmarks.accuracy.definitions import EXPERIMENTS, load_definitions
 from benchmarks.accuracy.estimates import Difference, Scores, compare, scores_of
+from benchmarks.accuracy.folds import parts_of, with_folds_together
 from benchmarks.accuracy.plots import draw_curves, draw_differences
 from benchmarks.accuracy.progress import table_of_progress
 from benchmarks.blocks import fill_blocks
@@ -138,9 +139,9 @@ class Report:
 
     def warnings(self) -> list[str]:
         """What is not the same in all results, each with the number of runs."""
-        results = [result for group in self.results.values() for result in group]
+        results = [part for group in self.results.values() for result in group for part in parts_of(result)]
         kinds = {key: [result["learning"].get(key) for result in results] for key in PROTOCOL}
-        kinds["held-back list"] = [result["definition"]["held_back"] for result in results]
+        kinds["held-back list"] = [r["definition"]["held_back"] for group in self.results.values() for r in group]
         for key in ("commit", "processor", "gpu", "autocast"):
             kinds[key] = [result["machine"].get(key) for result in results]
         for package in sorted({name for result in results for name in result["machine"]["packages"]}):
@@ -192,7 +193,7 @@ class Report:
         headings += ["best epoch of the curve", "seconds to it", "memory (MiB)"]
         rows = []
         for name, group in self.results.items():
-            one, times = group[0], [result["training"] for result in group]
+            one, times = group[0], [part["training"] for result in group for part in parts_of(result)]
             has_encoder = "@encoder" in json.dumps(one["definition"]["overrides"]["network_def"])
             gpu = one["training"]["peak_gpu_memory_mib"] is not None
             memory = "peak_gpu_memory_mib" if gpu else "peak_memory_mib"
@@ -274,6 +275,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         definitions = load_definitions(EXPERIMENTS)
         groups = with_baselines(load_results(options.results), definitions["budgets"])
+        groups = with_folds_together(groups, definitions["datasets"])
         order = list(definitions["experiments"])
         reports = {name: Report(name, results, order) for name, results in groups.items()}
         finished = {result["name"] for results in groups.values() for result in results}
