@@ -182,7 +182,8 @@ class Report:
         note = (
             "Paired differences: the same cases and seeds; 95 % bootstrap intervals when cases are drawn anew, and "
             "when cases and seeds are (with three seeds still somewhat narrow). Bold: the wider one leaves out 0. "
-            f"{len(rows)} methods and {len(COMPARED)} metrics are compared without correction for their number. "
+            f"{len(rows)} {'method' if len(rows) == 1 else 'methods'} and {len(COMPARED)} metrics are compared without "
+            "correction for their number. "
             "A lower HD95 is better."
         )
         return f"{_table(headings, rows)}\n\n{note}"
@@ -212,14 +213,20 @@ class Report:
                     f"{max(t[memory] for t in times):.0f}",
                 ]
             )
-        machine = next(iter(self.first.values()))["machine"]
-        where = machine["gpu"] or f"{machine['processor']}, {machine['cores']} cores"
+        runs = [part for group in self.results.values() for result in group for part in parts_of(result)]
+        where = _any_of(_place_of(run["machine"]) for run in runs)
         note = (
-            f"Measured on {where} ({machine['autocast']}), other work beside it is possible; times are means over "
+            f"Measured on {where}, other work beside it is possible; times are means over "
             "seeds, validation included. GFLOP: one picture, a multiply-add counting as two. The curve follows "
             f"{next(iter(self.first.values()))['curve_of']} on the working grid and selects nothing."
         )
         return f"{_table(headings, rows)}\n\n{note}"
+
+
+def _place_of(machine: Mapping[str, Any]) -> str:
+    """Where a run was made, and in which type it computed."""
+    where = machine["gpu"] or f"{machine['processor']}, {machine['cores']} cores"
+    return f"{where} ({machine['autocast']})"
 
 
 def _any_of(values: Iterable[object]) -> str:

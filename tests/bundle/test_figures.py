@@ -3,13 +3,16 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks.accuracy import tables
 from benchmarks.accuracy.definitions import load_definitions
+from benchmarks.accuracy.folds import with_folds_together
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs" / "results"
+PIXELS = 12  # column of the pixels of the lesion in the results of the comparison
 NAMES = ("ja", "dice", "sensitivity", "specificity", "accuracy", "boundary_iou", "hd95", "assd", "nsd")
 
 
@@ -77,13 +80,47 @@ def test_the_words_about_finer_pictures_give_the_differences_of_the_result_files
 
 
 def test_the_words_about_small_pictures_first_give_the_differences_of_the_result_files():
-    report = tables.Report("final/isic2017_fold0", tables.load_results(tables.RESULTS)["final/isic2017_fold0"])
-    ja, boundary, nsd = (report.differences(metric) for metric in ("ja", "boundary_iou", "nsd"))
+    groups = with_folds_together(tables.load_results(tables.RESULTS), load_definitions()["datasets"])
     text = " ".join((ROOT / "docs" / "validation.md").read_text().split())
-    words = f"Boundary IoU {boundary['finer_sturdy'].mean:+.3f}, NSD {nsd['finer_sturdy'].mean:+.3f}, and both"
-    assert words in text
-    assert f"The JA gains {ja['finer_sturdy'].mean:+.3f}" in text
-    assert f"loses {ja['gentle'].mean:+.3f}" in text
+
+    folds = tables.Report("final/isic2017_folds", groups["final/isic2017_folds"])
+    ja, boundary, nsd, hd95 = (
+        folds.differences(metric)["finer_sturdy"] for metric in ("ja", "boundary_iou", "nsd", "hd95")
+    )
+    assert f"JA {ja.mean:+.3f}, Boundary IoU {boundary.mean:+.3f}, NSD {nsd.mean:+.3f}, and all three" in text
+    assert min(ja.by_cases[0], boundary.by_cases[0], nsd.by_cases[0]) > 0
+    assert hd95.by_cases[0] < 0 < hd95.by_cases[1]
+
+    first = tables.Report("final/isic2017_fold0", groups["final/isic2017_fold0"])
+    assert f"loses {first.differences('ja')['gentle'].mean:+.3f}" in text
+
+
+def test_the_words_about_the_official_pictures_give_the_figures_of_the_result_files():
+    groups = with_folds_together(tables.load_results(tables.RESULTS), load_definitions()["datasets"])
+    report = tables.Report("final/isic2017_official", groups["final/isic2017_official"])
+    text = " ".join((ROOT / "docs" / "validation.md").read_text().split())
+    ja, boundary = (report.differences(metric) for metric in ("ja", "boundary_iou"))
+    small, finer = (report.scores[name].of("ja")[0] for name in ("banet", "finer_sturdy"))
+    assert f"loses {ja['finer_sturdy'].mean:+.3f} of JA" in text
+    assert f"from {np.median(small):.3f} to {np.median(finer):.3f}" in text
+    worst = int((finer - small).argmin())
+    assert f"(JA {finer[worst]:.3f} after {small[worst]:.3f})" in text
+    assert ja["sturdy"].by_cases[0] < 0 < ja["sturdy"].by_cases[1]  # of the weights that ship
+    assert boundary["sturdy"].by_cases[0] > 0
+
+    filled, shares = {}, {}
+    for name in ("final/isic2017_official", "final/isic2017_folds"):
+        rows = next(result["cases"]["rows"] for result in groups[name] if result["experiment"] == "banet")
+        filled[name] = sum(row[PIXELS] > 0.8 * 512 * 512 for row in rows)
+        shares[name] = f"{100 * filled[name] / len(rows):.0f} %"
+    of_121, of_1800 = shares.values()
+    assert f"{filled['final/isic2017_official']} of the 121 take up more than four fifths of it ({of_121}, " in text
+    assert f"against {of_1800} of the training pictures" in text
+
+    cases = report.scores["banet"].cases
+    early = {row["seed"]: row["cases"]["rows"] for row in groups["cpu/isic2017"] if row["experiment"] == "banet"}
+    means = [np.mean([row[2] for row in rows if row[0] in cases]) for rows in early.values()]
+    assert f"between {min(means):.2f} and {max(means):.2f} on these 121" in text
 
 
 def test_the_words_about_worse_pictures_give_the_figures_of_both_weights():
