@@ -126,11 +126,14 @@ def _epoch(report: dict[str, Any] | None) -> str:
     if report is None:
         return _waits("python -m benchmarks.training_speed")
     training, validation, options = report["training"], report["validation"], report["options"]
+    machine = report["machine"]
     return (
-        f"Batches of {options['batch_size']} at {options['image_size']} pixels: {training['pictures_per_s']:.1f} "
+        f"{machine['gpu'] or machine['processor']}, {machine['cores']} cores. Batches of {options['batch_size']} at "
+        f"{options['image_size']} pixels: {training['pictures_per_s']:.1f} "
         f"pictures per second, {100 * training['waiting_share']:.1f} % of a step spent waiting for data; a cached "
-        f"validation of {validation['pictures']} pictures takes {validation['second_s']:.1f} s, the process with its "
-        f"largest worker {report['peak_memory_gib']:.2f} GiB."
+        f"validation of {validation['pictures']} pictures takes {validation['second_s']:.1f} s. The process and its "
+        f"largest worker reach {report['peak_memory_gib']:.2f} GiB together, with the cached pictures, which they "
+        "share, counted in both."
     )
 
 

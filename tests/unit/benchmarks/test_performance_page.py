@@ -107,8 +107,9 @@ def test_the_whole_job_is_judged_with_resnet50_and_memory_with_what_ships():
         {"kind": "png", "ratio": 1.4, "outside_ms": 9.0, "peak_mib": 900},
         {"kind": "deep", "peak_mib": 5000, **once},
     ]
-    reports = {"pipeline_speed": {"rows": rows}, "pipeline_speed_resnet50": {"rows": rows}}
-    assert row_about("folder of 200", reports).endswith("| 1.40 | yes |")
+    report = {"rows": rows, "machine": {"processor": "Processor"}}
+    reports = {"pipeline_speed": report, "pipeline_speed_resnet50": report}
+    assert row_about("folder of 200", reports).endswith("| 1.40 (Processor) | yes |")
     assert "waits: " in row_about("512 x 512 x 300", reports)
     assert row_about("of one core", reports).endswith("| 9.0 ms (png) | yes |")
     assert row_about("1000 slices", reports).endswith("| 5000 MiB | no |")
