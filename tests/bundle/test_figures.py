@@ -9,6 +9,7 @@ import pytest
 from benchmarks.accuracy import tables
 from benchmarks.accuracy.definitions import load_definitions
 from benchmarks.accuracy.folds import with_folds_together
+from benchmarks.forms_speed import LIGHT
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs" / "results"
@@ -53,6 +54,14 @@ def test_the_metadata_state_the_measured_figures():
     stated = json.loads((ROOT / "bundle" / "configs" / "metadata.json").read_text())["eval_metrics"]
     measured = overall("skin_lesion_validation")["metrics"]
     assert stated == {f"validation_{name}": round(measured[name]["mean"], 4) for name in ("ja", "dice", "boundary_iou")}
+
+
+def test_the_model_card_states_the_measured_time():
+    report = json.loads((ROOT / "benchmarks" / "results" / "forms_speed_cpu.json").read_text())
+    fast = [row for row in report["rows"] if (row["network"], row["form"]) == (LIGHT, "optimized")]
+    times = {row["dtype"]: f"{1e3 * row['median_s']:.0f} ms" for row in fast}
+    words = f"(about {times['bfloat16']} in bfloat16, {times['float32']} in float32 per 256x256 picture on two cores"
+    assert words in (ROOT / "bundle" / "docs" / "README.md").read_text()
 
 
 def test_the_tables_of_the_comparison_are_those_of_the_result_files(capsys):
