@@ -200,8 +200,8 @@ class OpenVinoNetwork(ExportedNetwork):
         return torch.from_numpy(np.asarray(logits, dtype=np.float32)).to(x.device)
 
 
-class TorchExportNetwork(ExportedNetwork):
-    """A ``.pt2`` file, run by PyTorch on the device of the image.
+class _TorchFile(ExportedNetwork):
+    """A file that PyTorch itself runs, on the device of the image.
 
     Args:
         path: the file.
@@ -214,6 +214,8 @@ class TorchExportNetwork(ExportedNetwork):
         ValueError: as for :class:`ExportedNetwork`, and for a damaged file.
     """
 
+    format_name: str  # what ``banet export --to`` calls the format
+
     def __init__(
         self,
         path: str | Path,
@@ -222,48 +224,11 @@ class TorchExportNetwork(ExportedNetwork):
         weights: str | Path | None = None,
         device: str | torch.device = "cpu",
     ) -> None:
-        file = _existing(path, "torch-export")
+        file = _existing(path, self.format_name)
         extra = {DESCRIPTION_FILE: ""}
         try:
-            program = torch.export.load(file, extra_files=extra)
+            module = self._load(file, extra, device)
         except Exception as error:
-            raise _damaged(file, error) from error
-        super().__init__(file, _from_extra(extra, file), task=task, weights=weights)
-        self.module = program.module().to(device)
-
-    def compute(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits of float32 images."""
-        logits: torch.Tensor = self.module(x)
-        return logits
-
-
-class TorchScriptNetwork(ExportedNetwork):
-    """A ``.ts`` file, run by PyTorch on the device of the image.
-
-    Args:
-        path: the file.
-        task: see :class:`ExportedNetwork`.
-        weights: see :class:`ExportedNetwork`.
-        device: where its weights lie, and the images.
-
-    Raises:
-        FileNotFoundError: when the file is not there.
-        ValueError: as for :class:`ExportedNetwork`, and for a damaged file.
-    """
-
-    def __init__(
-        self,
-        path: str | Path,
-        *,
-        task: str | None = None,
-        weights: str | Path | None = None,
-        device: str | torch.device = "cpu",
-    ) -> None:
-        file = _existing(path, "torchscript")
-        extra = {DESCRIPTION_FILE: ""}
-        try:
-            module = torch.jit.load(str(file), map_location=device, _extra_files=extra)  # type: ignore[no-untyped-call]
-        except RuntimeError as error:
             raise _damaged(file, error) from error
         super().__init__(file, _from_extra(extra, file), task=task, weights=weights)
         self.module = module
@@ -272,6 +237,31 @@ class TorchScriptNetwork(ExportedNetwork):
         """Logits of float32 images."""
         logits: torch.Tensor = self.module(x)
         return logits
+
+    @staticmethod
+    @abstractmethod
+    def _load(file: Path, extra: dict[str, Any], device: str | torch.device) -> nn.Module:
+        """What the file holds; ``extra`` is filled with the texts that it names."""
+
+
+class TorchExportNetwork(_TorchFile):
+    """A ``.pt2`` file of ``torch.export``, run by PyTorch on the device of the image; arguments as of its base."""
+
+    format_name = "torch-export"
+
+    @staticmethod
+    def _load(file: Path, extra: dict[str, Any], device: str | torch.device) -> nn.Module:
+        return torch.export.load(file, extra_files=extra).module().to(device)
+
+
+class TorchScriptNetwork(_TorchFile):
+    """A ``.ts`` file of TorchScript, run by PyTorch on the device of the image; arguments as of its base."""
+
+    format_name = "torchscript"
+
+    @staticmethod
+    def _load(file: Path, extra: dict[str, Any], device: str | torch.device) -> nn.Module:
+        return torch.jit.load(str(file), map_location=device, _extra_files=extra)  # type: ignore[no-untyped-call]
 
 
 def load_exported(

@@ -6,7 +6,7 @@ The functions change the network that they are given and return it, so that a co
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from monai.networks.blocks import Convolution
 from scipy.ndimage import distance_transform_edt
 from torch import nn
 
+from banet_monai.inferers import AutocastInferer
 from banet_monai.networks import BANet
 from banet_monai.networks.blocks import MiniMultiTaskLearning, PyramidEdgeExtraction
 from banet_monai.networks.layers import box_average, conv_norm_act, resize_linear
@@ -21,6 +22,7 @@ from banet_monai.networks.layers import box_average, conv_norm_act, resize_linea
 __all__ = [
     "AddedLoss",
     "BoundaryLoss",
+    "MixedSizeInferer",
     "StrideTwo",
     "gentle_encoder",
     "with_learned_gates",
@@ -169,6 +171,47 @@ def gentle_encoder(network: nn.Module, learning_rate: float, share: float) -> li
     for parameter in network.parameters():
         groups[id(parameter) in encoder].append(parameter)
     return [{"params": groups[False], "lr": learning_rate}, {"params": groups[True], "lr": share * learning_rate}]
+
+
+class MixedSizeInferer(AutocastInferer):
+    """Training steps at sizes drawn at random: the batch is scaled before the network and every map of logits back.
+
+    The network meets each lesion at several scales without losing sight of what surrounds it, as closer crops do; the
+    loss stays that of the size the batch came in. Draws from PyTorch's global generator.
+
+    Args:
+        sizes: sides in pixels that a step draws from; another side of the batch keeps its proportion.
+        amp: see :class:`banet_monai.inferers.AutocastInferer`.
+
+    Raises:
+        ValueError: without a size, or for one below 1.
+
+    Shapes:
+        - input: ``(batch, channels, x, y)``; ``x`` is what ``sizes`` replace.
+        - output: as of the network, in training and else, at the size of the input.
+    """
+
+    def __init__(self, sizes: Sequence[int], *, amp: str = "auto") -> None:
+        super().__init__(amp=amp)
+        if not sizes or min(sizes) < 1:
+            raise ValueError(f"sizes must hold sides of at least 1 pixel, got {list(sizes)}.")
+        self.sizes = tuple(sizes)
+
+    def __call__(
+        self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> torch.Tensor | dict[str, Any]:
+        image, original = torch.as_tensor(inputs), list(inputs.shape[2:])
+        side = self.sizes[int(torch.randint(len(self.sizes), ()))]
+        size = [round(length * side / original[0]) for length in original]
+        output = super().__call__(resize_linear(image, size), network, *args, **kwargs)
+        if isinstance(output, torch.Tensor):
+            return resize_linear(output, original)
+        return {
+            name: resize_linear(maps, original)
+            if isinstance(maps, torch.Tensor)
+            else [resize_linear(one, original) for one in maps]
+            for name, maps in output.items()
+        }
 
 
 class AddedLoss(nn.Module):

@@ -11,6 +11,7 @@ from benchmarks.accuracy.peers import FCN, CENet, DeepLabV3, FinalMap, UNet
 from benchmarks.accuracy.variants import (
     AddedLoss,
     BoundaryLoss,
+    MixedSizeInferer,
     StrideTwo,
     gentle_encoder,
     with_learned_gates,
@@ -162,3 +163,46 @@ def test_a_gentle_encoder_learns_at_its_share_of_the_rate_and_no_parameter_is_le
     assert (fast["lr"], slow["lr"]) == (0.001, 0.0002)
     assert {id(p) for p in slow["params"]} == {id(p) for p in network.encoder.parameters()}
     assert len(fast["params"]) + len(slow["params"]) == len(list(network.parameters()))
+
+
+class Watching(torch.nn.Module):
+    """Notes the sizes that it was given and returns constant maps: 1 for the mask, 2 and 3 for a stage's pair."""
+
+    def __init__(self):
+        super().__init__()
+        self.sizes = []
+
+    def forward(self, x):
+        self.sizes.append(tuple(x.shape[2:]))
+        one = torch.ones_like(x[:, :1])
+        return {"mask": one, "stage_masks": [2 * one], "stage_edges": [3 * one]} if self.training else one
+
+
+def test_mixed_sizes_reach_the_network_and_every_map_returns_at_the_size_of_the_batch():
+    network, inferer = Watching(), MixedSizeInferer([8, 16])
+    torch.manual_seed(0)
+    for _ in range(20):
+        maps = inferer(torch.rand(2, 3, 32, 24), network)
+        assert maps["mask"].shape == (2, 1, 32, 24)
+        assert [maps["stage_masks"][0].unique().item(), maps["stage_edges"][0].unique().item()] == [2, 3]
+        assert maps["stage_masks"][0].shape == maps["stage_edges"][0].shape == (2, 1, 32, 24)
+    assert set(network.sizes) == {(8, 6), (16, 12)}
+    assert inferer(torch.rand(1, 3, 32, 32), network.eval()).shape == (1, 1, 32, 32)
+
+
+def test_mixed_sizes_repeat_with_the_seed_of_pytorch():
+    drawn = []
+    for _ in range(2):
+        network = Watching()
+        torch.manual_seed(7)
+        for _ in range(6):
+            MixedSizeInferer([8, 16, 24])(torch.rand(1, 3, 32, 32), network)
+        drawn.append(network.sizes)
+    assert drawn[0] == drawn[1]
+    assert len(set(drawn[0])) > 1
+
+
+@pytest.mark.parametrize("sizes", [[], [64, 0]])
+def test_mixed_sizes_need_a_side_of_at_least_one_pixel(sizes):
+    with pytest.raises(ValueError, match="at least 1 pixel"):
+        MixedSizeInferer(sizes)
