@@ -185,7 +185,14 @@ def lay_over(run: Run, places: Places) -> tuple[dict[str, Any], dict[str, Any]]:
         "network_def": content["network_def"],
         **run.evaluation,
     }
+    if "out_channels" not in content["network_def"]:  # the bundle looks for it there
+        evaluation["out_channels"] = _out_channels(content["network_def"])
     return training, evaluation
+
+
+def _out_channels(definition: Mapping[str, Any]) -> int:
+    """Channels of the network that a definition wraps, however deep."""
+    return int(definition["out_channels"] if "out_channels" in definition else _out_channels(definition["network"]))
 
 
 def train(run: Run, places: Places) -> None:

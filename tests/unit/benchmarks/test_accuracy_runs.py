@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+from monai.bundle import ConfigParser
 from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
@@ -61,6 +62,19 @@ def test_every_entry_of_the_evaluation_overlay_is_one_of_the_bundles(places, qui
     files = quick.evaluation_files()
     known = {key.split("::")[0] for file in files for key in json.loads(file.read_text())}
     assert lay_over(quick, places)[1].keys() <= known
+
+
+def test_the_evaluation_knows_the_channels_of_every_network_also_of_one_that_is_wrapped(places):
+    runs = {run.experiment: run for budget in ("cpu", "tasks") for run in plan(load_definitions(), budget, seeds=[0])}
+    assert {"banet_stride_2", "monai_basicunetplusplus", "hippocampus_slices"} <= runs.keys()
+    for run in runs.values():
+        run = dataclasses.replace(run, settings={**run.settings, "init": "none"})
+        (places.data / run.data["folder"]).mkdir(parents=True, exist_ok=True)
+        parser = ConfigParser(ConfigParser.load_config_files([str(file) for file in run.evaluation_files()]))
+        for name, value in lay_over(run, places)[1].items():
+            parser[name] = value
+        expected = 3 if run.dataset == "hippocampus" else 1
+        assert parser.get_parsed_content("postprocessing::transforms::0").out_channels == expected, run.name
 
 
 def test_the_definition_of_a_run_holds_no_path_of_the_machine(places):
