@@ -78,6 +78,11 @@ def test_the_words_about_the_comparison_give_the_differences_of_the_result_files
         assert f"{words} {', '.join(first)} and {last}" in text
     for peer in ("unet", "deeplabv3"):
         assert f"JA {-ja[peer]:+.3f}, Boundary IoU {-boundary[peer]:+.3f}" in text
+    finer, hd95 = "banet_stride_2", report.differences("hd95")["banet_stride_2"]
+    assert (
+        f"JA changes by {ja[finer]:+.3f}, Boundary IoU by {boundary[finer]:+.3f}, and HD95 is {hd95.mean:.1f}" in text
+    )
+    assert hd95.by_cases[0] > 0
 
 
 def test_the_words_about_finer_pictures_give_the_differences_of_the_result_files():
@@ -116,6 +121,14 @@ def test_the_words_about_the_official_pictures_give_the_figures_of_the_result_fi
     assert f"(JA {finer[worst]:.3f} after {small[worst]:.3f})" in text
     assert ja["sturdy"].by_cases[0] < 0 < ja["sturdy"].by_cases[1]  # of the weights that ship
     assert boundary["sturdy"].by_cases[0] > 0
+
+    mixed, shipped = (
+        [np.mean(report.scores[name].of(metric)) for metric in ("ja", "boundary_iou")]
+        for name in ("then_mixed_sizes", "sturdy")
+    )
+    assert f"end at JA {mixed[0]:.3f} and Boundary IoU {mixed[1]:.3f}: worse in both" in text
+    assert mixed[0] < shipped[0]
+    assert mixed[1] < shipped[1]
 
     filled, shares = {}, {}
     for name in ("final/isic2017_official", "final/isic2017_folds"):
