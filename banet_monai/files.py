@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -20,7 +20,8 @@ LONGEST_STEM = 50  # characters of the hidden name: with what is added it fits w
 def write_beside(path: Path, write: Callable[[Path], Any]) -> Path:
     """Let ``write`` make a file under a hidden name in the same folder, then give it its own name.
 
-    A reader never sees half a file, and a run that dies leaves an older file as it was.
+    A reader never sees half a file, and a run that dies leaves an older file as it was. The hidden name is new for each
+    call: threads and processes on several machines may write into one folder at a time.
 
     Args:
         path: where the file is wanted; its folder is made.
@@ -35,7 +36,7 @@ def write_beside(path: Path, write: Callable[[Path], Any]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     suffix = next((double for double in DOUBLE_SUFFIXES if path.name.endswith(double)), path.suffix)
     stem = path.name[: -len(suffix)] if suffix else path.name
-    partial = path.with_name(f".{stem[:LONGEST_STEM]}.{os.getpid()}.part{suffix}")
+    partial = path.with_name(f".{stem[:LONGEST_STEM]}.{uuid.uuid4().hex[:16]}.part{suffix}")
     try:
         write(partial)
         partial.replace(path)

@@ -79,10 +79,10 @@ def facts_of(case: InputCase) -> CaseFacts:
 
 
 def _of_picture(file: Path) -> dict[str, Any]:
-    from PIL import Image
+    from banet_monai.data.stored import open_picture, stored_size
 
-    with Image.open(file) as picture:
-        return {"kind": "picture", "size": picture.size, "frames": getattr(picture, "n_frames", 1)}
+    with open_picture(file) as picture:
+        return {"kind": "picture", "size": stored_size(picture), "frames": getattr(picture, "n_frames", 1)}
 
 
 def _of_nifti(file: Path) -> dict[str, Any]:

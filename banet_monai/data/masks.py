@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from banet_monai.data.stored import stored_pixels
+
 __all__ = ["JPEG_NOISE", "mask_ids", "read_mask"]
 
 JPEG_NOISE = 10
@@ -84,7 +86,7 @@ def read_mask(path: str | Path) -> NDArray[np.generic]:
         if (frames := getattr(picture, "n_frames", 1)) > 1:
             raise ValueError(f"the mask has {frames} frames, one is needed.")
         bands = picture.getbands()
-        pixels = np.asarray(picture)
+        pixels = stored_pixels(picture)
     if pixels.ndim == 2:
         return pixels
     colours = pixels[..., : len(bands) - ("A" in bands)]

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import nibabel
-from PIL import Image
+
+from banet_monai.data.stored import open_picture
 
 __all__ = ["MemoryBudget", "decoded_bytes"]
 
@@ -37,7 +38,7 @@ def decoded_bytes(image: str | Path | Sequence[str | Path]) -> int:
         if path.name.lower().endswith(NIFTI_SUFFIXES):
             shape: Sequence[int] = nibabel.load(path).shape  # type: ignore[attr-defined]
             return math.prod(shape) * FLOAT
-        with Image.open(path) as picture:
+        with open_picture(path) as picture:
             return math.prod(picture.size) * COLOURS * FLOAT
     except Exception:  # whatever a damaged header provokes: the reader says what is wrong with it
         return _file_bytes(path) * UNKNOWN_FACTOR

@@ -18,6 +18,7 @@ from nibabel.spatialimages import HeaderDataError
 from PIL import Image, UnidentifiedImageError
 from pydicom.errors import InvalidDicomError
 
+from banet_monai.data.stored import stored_size
 from banet_monai.dicom.parsing import quiet_pydicom
 
 __all__ = ["FileFacts", "TooManyPixelsError", "UnreadableFileError", "probe"]
@@ -91,10 +92,11 @@ def _size(name: str, content: bytes, decode: bool) -> tuple[int, ...]:
 def _picture_size(content: bytes, decode: bool) -> tuple[int, ...]:
     try:
         with Image.open(io.BytesIO(content)) as picture:
+            size = stored_size(picture)
             ends = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}
             if decode or picture.format not in ends or ends[picture.format] not in content[-TAIL:]:
                 picture.load()
-            return picture.size
+            return size
     except UnidentifiedImageError:
         raise UnreadableFileError("is no picture, or its beginning is damaged") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):

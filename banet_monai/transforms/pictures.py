@@ -1,12 +1,11 @@
 """Pictures: PNG, JPEG, TIFF and BMP, 8 and 16 bit, as they are stored.
 
-The pixel grid is the one that is stored: an EXIF orientation tag is not applied, so that a mask lies on its picture in
-every program that ignores the tag as well, and so that what is written has the size of what was read.
+The pixel grid is the one that is stored: an orientation tag, of EXIF or TIFF, is not applied, so that a mask lies on
+its picture in every program that ignores the tag as well, and so that what is written has the size of what was read.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +16,13 @@ from monai.config import PathLike
 from monai.data import ImageReader
 from monai.utils import ensure_tuple
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import ImageFile, UnidentifiedImageError
 
 from banet_monai.data.probe import TooManyPixelsError
+from banet_monai.data.stored import open_picture, undo_turn
 from banet_monai.flags import as_number
 
-__all__ = ["MAX_PIXELS", "PICTURE_SUFFIXES", "UNKNOWN_RANGE", "PictureReader", "open_picture", "require_content"]
+__all__ = ["MAX_PIXELS", "PICTURE_SUFFIXES", "UNKNOWN_RANGE", "PictureReader", "require_content"]
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 MAX_PIXELS = 178_956_970  # where Pillow too takes a file for a decompression bomb; as float32 RGB 2 GiB
@@ -37,7 +37,6 @@ _LOWER_BYTE = {
     "RGBA;16L": "RGBA;16B",
     "RGBA;16N": "RGBA;16B" if np.little_endian else "RGBA;16L",
 }
-_pillow_limit = threading.Lock()  # Pillow's own limit is a variable of its module
 _TIFF_BITS, _TIFF_SUBFILE = 258, 254  # tags BitsPerSample and NewSubfileType of TIFF 6.0
 
 
@@ -140,11 +139,12 @@ class PictureReader(ImageReader):
             raise _RefusedError(f"'{path.name}' is {image.width}x{image.height} pixels; at least 2x2 are needed.")
         _require_one_page(image, path)
         file_format, mode = str(image.format), image.mode
-        bits = _bits_per_sample(image)
+        bits, undo = _bits_per_sample(image), undo_turn(image)
         if mode in ("RGB", "RGBA") and bits == 16:
             array: NDArray[Any] = _decode_16_bit_colour(image, path)
         else:
             array = self._decode_as_stored(image)
+        array = undo(array)
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise _RefusedError(f"'{path.name}' holds NaN or infinite values; replace them before use.")
         if mode.startswith("I") and bits != 16:
@@ -167,16 +167,6 @@ class PictureReader(ImageReader):
         if image.mode in ("RGBA", "RGBX", "RGB"):
             return np.asarray(image)[..., :3]
         return np.asarray(image.convert("RGB"))  # CMYK, YCbCr, HSV
-
-
-def open_picture(path: Path) -> ImageFile.ImageFile:
-    """``PIL.Image.open`` without Pillow's own limit, so that ``max_pixels`` alone decides. Nothing is decoded."""
-    with _pillow_limit:
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            return Image.open(path)
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
 
 
 def require_content(path: Path) -> None:

@@ -1,3 +1,6 @@
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
 import pytest
 
 from banet_monai.files import write_beside
@@ -37,3 +40,16 @@ def test_a_failing_write_leaves_the_older_file_and_nothing_else(tmp_path):
 def test_a_name_as_long_as_the_disk_takes_is_written(tmp_path):
     target = tmp_path / ("n" * 251 + ".png")
     assert write_beside(target, lambda partial: partial.write_text("whole")).read_text() == "whole"
+
+
+def test_names_that_begin_alike_can_be_written_at_the_same_time(tmp_path):
+    names = [f"1.2.840.113619.2.182.108086123139219.1409757398.1234{number}.png" for number in range(4)]
+    all_wrote = Barrier(len(names))
+
+    def write(partial, name):
+        partial.write_text(name)
+        all_wrote.wait(timeout=30)
+
+    with ThreadPoolExecutor(len(names)) as pool:
+        list(pool.map(lambda name: write_beside(tmp_path / name, lambda partial: write(partial, name)), names))
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {name: name for name in names}

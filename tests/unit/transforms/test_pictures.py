@@ -12,7 +12,9 @@ from monai.data import PILReader
 from numpy.typing import NDArray
 from PIL import Image
 
-from banet_monai.data.probe import TooManyPixelsError
+from banet_monai.data.masks import read_mask
+from banet_monai.data.probe import TooManyPixelsError, probe
+from banet_monai.tiles.reading import TiledTiff
 from banet_monai.transforms import PictureReader
 
 RNG = np.random.default_rng(0)
@@ -163,6 +165,25 @@ def test_the_exif_orientation_leaves_the_pixel_grid_as_stored(tmp_path: Path) ->
     exif[0x0112] = 6  # turn by 90 degrees
     Image.fromarray(RGB8).save(tmp_path / "a.png", exif=exif)
     np.testing.assert_array_equal(as_rows(read(tmp_path / "a.png")[0]), RGB8)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("pixels", [RGB8, GREY8, RGB16, GREY16], ids=["RGB8", "GREY8", "RGB16", "GREY16"])
+def test_the_orientation_of_a_tiff_leaves_the_pixel_grid_as_stored_in_tiles_too(
+    tmp_path: Path, pixels: NDArray[Any], orientation: int
+) -> None:
+    colour = "minisblack" if pixels.ndim == 2 else "rgb"
+    tag = (274, "H", 1, orientation, True)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric=colour, extratags=[tag])
+    array, meta = read(tmp_path / "a.tif")
+    np.testing.assert_array_equal(as_rows(array), pixels)
+    assert tuple(meta["spatial_shape"]) == pixels.shape[1::-1]
+    assert probe(tmp_path / "a.tif", decode=True).size == pixels.shape[1::-1]
+    if pixels.ndim == 2:
+        np.testing.assert_array_equal(read_mask(tmp_path / "a.tif"), pixels)
+    tifffile.imwrite(tmp_path / "tiled.tif", pixels, photometric=colour, extratags=[tag], tile=(16, 16))
+    with TiledTiff(tmp_path / "tiled.tif") as tiled:
+        np.testing.assert_array_equal(tiled.rows(0, len(pixels)), pixels.reshape(*pixels.shape[:2], -1))
 
 
 def test_a_tiff_of_several_pages_is_refused_but_thumbnails_are_not(tmp_path: Path) -> None:
