@@ -47,8 +47,9 @@ class Inventory(NamedTuple):
 
 
 def leaves_folder(name: str) -> bool:
-    """Whether a result of this name would lie outside the folder of results."""
-    return Path(name).is_absolute() or ".." in Path(name).parts
+    """Whether a result of this name would lie outside the folder of results, or beside it (``"."``)."""
+    path = Path(name)
+    return path.is_absolute() or ".." in path.parts or (name != "" and not path.parts)
 
 
 def named(things: Sequence[str], most: int = 10) -> str:

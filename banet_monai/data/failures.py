@@ -15,7 +15,7 @@ from pathlib import Path, PurePath
 
 from banet_monai.data.probe import TooManyPixelsError, UnreadableFileError, probe
 
-__all__ = ["explanation", "failure_reason"]
+__all__ = ["explanation", "failure_reason", "writing_problem"]
 
 LONGEST = 400  # characters
 PACKAGE = "banet_monai"
@@ -67,6 +67,19 @@ def explanation(error: BaseException, item: Mapping[str, object]) -> str:
     frames = traceback.extract_tb(root.__traceback__)
     place = f" at {PurePath(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
     return f"could not be processed ({type(root).__name__}{place})"
+
+
+def writing_problem(error: BaseException, item: Mapping[str, object]) -> str:
+    """The same for an error that came while a result was made and written: a full disk, a folder without permission.
+
+    Args:
+        error: what was raised.
+        item: data dictionary of the case.
+    """
+    if isinstance(error, OSError) and error.strerror:
+        file = Path(str(error.filename)).name if error.filename else "the result"
+        return f"'{file}' cannot be written: {error.strerror}; free some space or choose another output folder"
+    return explanation(error, item)
 
 
 def _raised_here(error: BaseException) -> bool:

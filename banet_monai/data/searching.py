@@ -70,11 +70,11 @@ class Search:
 
     def in_folder(self, folder: Path, root: Path, exclude: Path | None = None) -> None:
         """Look at every file below a folder; one that cannot be unpacked is skipped. Names count from ``root``."""
-        self._look_at((_file(path, root) for path in files_below(folder, exclude)), _title(root))
+        self._look_at((_file(path, root) for path in files_below(folder, exclude)), _title(root), below=folder)
 
     def in_file(self, file: Path, root: Path) -> None:
         """Look at one file as if it were alone in a folder."""
-        self._look_at([_file(file, root)], _title(root))
+        self._look_at([_file(file, root)], _title(root), below=file)
 
     def in_zip(self, file: Path) -> None:
         """Look into a zip file as if it were a folder.
@@ -83,7 +83,8 @@ class Search:
             ArchiveError: when it is not unpacked.
         """
         folder = self.unpacked.add(file)
-        self._look_at((_file(path, folder) for path in files_below(folder)), file.stem or "series", is_in_zip=True)
+        files = (_file(path, folder) for path in files_below(folder))
+        self._look_at(files, file.stem or "series", below=folder, is_in_zip=True)
 
     def in_dicomdir(self, file: Path) -> None:
         """Look at the files that a DICOMDIR names; those that are missing stay cases, to be counted as failed.
@@ -142,11 +143,18 @@ class Search:
         else:
             self.found.append(_missing(files[0], root))
 
-    def _look_at(self, files: Iterable[FoundFile], title: str, *, is_in_zip: bool = False) -> None:
-        """Give every file its fate; ``title`` is the name of a series that lies in no folder."""
+    def _look_at(self, files: Iterable[FoundFile], title: str, *, below: Path, is_in_zip: bool = False) -> None:
+        """Give every file its fate.
+
+        Args:
+            files: what was found.
+            title: name of a series that lies in no folder.
+            below: what was named on purpose; only what lies below it can be hidden.
+            is_in_zip: the files were unpacked.
+        """
         dicom: list[FoundFile] = []
         for file in files:
-            if any(part.startswith(".") or part == "__MACOSX" for part in file.shown.split("/")):
+            if any(part.startswith(".") or part == "__MACOSX" for part in file.path.relative_to(below).parts):
                 self.skipped.append((file.shown, "hidden"))
             elif kind := kind_by_suffix(file.path):
                 self.found.append(FoundCase(kind, _stem(file.named), file.shown, (file,)))
@@ -171,7 +179,7 @@ class Search:
         inner = [path.relative_to(folder).as_posix() for path in files_below(folder)]
         named = file.named[: -len(".zip")]
         files = [FoundFile(folder / name, f"{file.shown}/{name}", f"{named}/{name}") for name in inner]
-        self._look_at(files, named, is_in_zip=True)
+        self._look_at(files, named, below=folder, is_in_zip=True)
 
     def _group(self, files: Sequence[FoundFile], title: str) -> None:
         """Group DICOM files into cases and name these.
@@ -204,7 +212,11 @@ class Search:
 def _why_no_image(path: Path) -> str:
     if not path.is_dir():
         return "not an image format"
-    return "results of an earlier run" if is_result_folder(path) else "folder without permission to read it"
+    return (
+        "results of an earlier run"
+        if is_result_folder(path)
+        else "folder that cannot be read: no permission, or it is gone"
+    )
 
 
 def is_dicom(file: Path) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -88,7 +88,7 @@ def files_below(folder: Path, exclude: Path | None = None) -> Iterator[Path]:
         try:
             with os.scandir(place) as entries:
                 ordered = sorted(entries, key=lambda entry: entry.name)
-        except PermissionError:
+        except OSError:  # no permission, or a folder of a network that is gone
             if place == folder:
                 raise
             yield place
@@ -97,12 +97,20 @@ def files_below(folder: Path, exclude: Path | None = None) -> Iterator[Path]:
             yield place
             return
         for entry in ordered:
-            if entry.is_dir():
+            if _is(entry.is_dir):
                 yield from walk(Path(entry.path))
-            elif entry.is_file():
+            elif _is(entry.is_file):
                 yield Path(entry.path)
 
     return walk(folder)
+
+
+def _is(kind: Callable[[], bool]) -> bool:
+    """What an entry of a folder is; nothing, where a link leads in a circle or its place cannot be reached."""
+    try:
+        return kind()
+    except OSError:
+        return False
 
 
 def find_dicom_cases(

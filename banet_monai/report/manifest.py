@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 RESULT_ENDS = ("_mask.png", "_mask.nii.gz", "_mask.dcm", "_mask.tif", "_contours.geojson")
 OLDER_RESULT = "results of this name in the output folder are of an earlier run or incomplete: do not rely on them"
+PLAIN_NUMBER = re.compile(r"\d{1,4}")  # a file name that is one; longer ones may be of a patient
 NAMED_AT_MOST = 10  # failed cases in the closing error; all of them stand in the manifest
 
 
@@ -339,10 +340,17 @@ class RunReport:
     def _without_paths(self, reason: str) -> str:
         """The folders of the input and the output, taken out of a message."""
         for folder in (self.input_root, str(self.output_dir)):
-            for spelling in (folder, str(Path(folder).resolve())) if folder not in ("", ".") else ():
-                reason = reason.replace(spelling + os.sep, "").replace(spelling, ".")
+            if folder in ("", "."):
+                continue
+            for spelling in {folder, str(Path(folder).resolve())}:
+                if Path(spelling).is_absolute():
+                    reason = reason.replace(spelling + os.sep, "").replace(spelling, ".")
+                else:  # it may be a plain word, which is a path only in quotes or where something follows in it
+                    inner = re.escape(spelling.rstrip(os.sep) + os.sep)
+                    reason = re.sub(rf"(?<![\w./-]){inner}", "", reason.replace(f"'{spelling}'", "'.'"))
         for name, number in self.secret_names.items():
-            reason = re.sub(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", number.replace("\\", r"\\"), reason)
+            if name in reason:  # rarely; a search for each of thousands of names would take long
+                reason = re.sub(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", number.replace("\\", r"\\"), reason)
         return reason
 
     def _write(self, manifest: Mapping[str, Any]) -> None:
@@ -362,7 +370,11 @@ def _file_names(inputs: Inputs) -> dict[str, str]:
     names: dict[str, str] = {}
     for case in inputs.cases:
         for file, number in zip(case.files, case.paths, strict=True):
-            names |= {str(file): number, file.name: number}
+            names[str(file)] = number
+            if PLAIN_NUMBER.fullmatch(file.name):  # which elsewhere counts slices or millimetres
+                names[f"'{file.name}'"] = f"'{number}'"
+            else:
+                names[file.name] = number
         names[f"'{case.files[0].parent.name}'"] = f"'{case.name}'"  # a plain word elsewhere may be no folder
     return {name: names[name] for name in sorted(names, key=len, reverse=True)}
 

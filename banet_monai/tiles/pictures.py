@@ -14,7 +14,7 @@ from monai.networks.utils import eval_mode
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from banet_monai.data.failures import explanation
+from banet_monai.data.failures import writing_problem
 from banet_monai.flags import as_number
 from banet_monai.handlers import Progress
 from banet_monai.tiles.reading import TiledTiff, is_tiled_tiff
@@ -23,6 +23,7 @@ from banet_monai.tiles.writing import write_mask_tiff
 from banet_monai.transforms.intensity import NormalizeImaged
 from banet_monai.transforms.pictures import MAX_PIXELS
 from banet_monai.transforms.saving import CaseReport
+from banet_monai.uncertainty.maps import NOT_FINITE
 
 __all__ = ["TiledPictures", "ordinary_records"]
 
@@ -104,7 +105,7 @@ class TiledPictures:
                 with eval_mode(self.network), torch.inference_mode():
                     path = self._segment(record, self.output_dir / f"{name}_mask.tif")
             except Exception as error:  # codecs and libraries raise what they like, and the batch goes on
-                self.report.failed(name, explanation(error, record))
+                self.report.failed(name, writing_problem(error, record))
                 continue
             if self.lacking:
                 self.report.warned(name, f"done in tiles, so that there is no {', no '.join(self.lacking)}")
@@ -116,14 +117,18 @@ class TiledPictures:
                 f"intensity '{self.intensity}' looks at a whole picture and cannot be done in tiles; scale it down."
             )
         with TiledTiff(Path(str(record["image"]))) as tiff:
-            masks = self._masks(tiff, _Normalized(tiff, self.intensity, self.in_channels, self.downscale))
+            picture = _Normalized(tiff, self.intensity, self.in_channels, self.downscale)
+            masks = self._masks(tiff, picture, str(record["name"]))
             return write_mask_tiff(path, masks, width=tiff.width, height=tiff.height)
 
-    def _masks(self, tiff: TiledTiff, picture: _Normalized) -> Iterator[NDArray[np.uint8]]:
+    def _masks(self, tiff: TiledTiff, picture: _Normalized, name: str) -> Iterator[NDArray[np.uint8]]:
         """Strips of the mask, ``(rows, width)``, 0 and 255."""
 
         def predict(strip: torch.Tensor) -> torch.Tensor:
-            return self.inferer(strip.to(self.device), self.network)[:, :1]
+            logits = self.inferer(strip.to(self.device), self.network)[:, :1]
+            if not bool(torch.isfinite(logits).all()):
+                raise ValueError(NOT_FINITE)
+            return logits
 
         strips = probability_strips(
             picture.rows,
@@ -134,7 +139,7 @@ class TiledPictures:
             downscale=self.downscale,
         )
         left = tiff.height
-        with tqdm(total=left, unit="row", desc=tiff.name, disable=None if self.shows_progress else True) as bar:
+        with tqdm(total=left, unit="row", desc=name, disable=None if self.shows_progress else True) as bar:
             for strip in strips:  # (x, y), as the network has it; what was filled up at the far sides goes
                 part = strip[: tiff.width, :left]
                 left -= part.shape[1]

@@ -14,7 +14,8 @@ __all__ = ["TiledTiff", "is_tiled_tiff"]
 
 REDUCED = 1  # bit of NewSubfileType: a smaller copy of another page (TIFF 6.0)
 RANGES = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0}
-GREY, RGB, YCBCR = 1, 2, 6  # PhotometricInterpretation; JPEG tiles in YCbCr are decoded to RGB
+GREY, RGB, YCBCR = 1, 2, 6  # PhotometricInterpretation
+JPEG = 7  # Compression; its tiles in YCbCr are decoded to RGB, those of others are not
 
 
 def is_tiled_tiff(path: Path) -> tuple[int, int] | None:
@@ -132,7 +133,7 @@ class TiledTiff:
             problem = "is stored in strips; save it as a tiled TIFF"
         elif np.dtype(page.dtype) not in RANGES:
             problem = f"holds values of type {page.dtype}; 8 or 16 bits without sign are needed"
-        elif page.photometric not in (GREY, RGB, YCBCR):
+        elif page.photometric not in (GREY, RGB) and (page.photometric, page.compression) != (YCBCR, JPEG):
             problem = f"is stored as {page.photometric.name}; save it as grey or RGB"
         elif page.planarconfig != 1 and page.samplesperpixel > 1:
             problem = "stores each colour in a plane of its own; save it with interleaved colours"

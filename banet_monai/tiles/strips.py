@@ -59,9 +59,12 @@ def probability_strips(
 
 def _weights(width: int, depth: int, window: int, interval: int) -> torch.Tensor:
     """Sum of the weights of a row of windows, ``(width, depth)``."""
-    if depth < window or width < window:  # a single row or column of windows, each alike
+    if depth < window:  # a single row of windows, which is given out as it was blended
         return torch.ones(width, depth)
     one = compute_importance_map((window, window), mode="gaussian", device=torch.device("cpu"), dtype=torch.float32)
+    if width < window:  # the picture lies in the middle of a window that is filled up on both sides
+        first = (window - width) // 2
+        return one[first : first + width]
     weights = torch.zeros(width, depth)
     for start in window_starts(width, window, interval):
         weights[start : start + window] += one

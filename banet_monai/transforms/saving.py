@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from banet_monai.choices import SEG_KINDS
-from banet_monai.data.failures import explanation
+from banet_monai.data.failures import writing_problem
 from banet_monai.dicom.segments import segments_of
 from banet_monai.files import write_beside
 from banet_monai.flags import as_flag, as_number
@@ -240,7 +240,8 @@ class SaveResultd(SaveImaged):
             try:
                 paths = self._write(d, key, name)
             except Exception as error:  # other libraries raise what they like, and the batch goes on
-                self._failed(name, _reason(error), error)
+                d["failure"] = writing_problem(error, {})
+                self._failed(name, d["failure"], error)
                 continue
             if self.report is not None:
                 self.report.done(name, *paths)
@@ -312,11 +313,3 @@ def result_overlay(image: MetaTensor, labels: MetaTensor) -> NDArray[np.uint8]:
     if ids.ndim == 3 or ids.shape[-1] == 1:
         return overlay_picture(shown.reshape(shown.shape[:3]), ids.reshape(ids.shape[:3]))
     return overlay_volume(shown, ids, affine=labels.affine.cpu().numpy())
-
-
-def _reason(error: Exception) -> str:
-    """The error in words, without the folders of this machine and without what a file holds."""
-    if isinstance(error, OSError) and error.strerror:
-        file = Path(str(error.filename)).name if error.filename else "the result"
-        return f"'{file}' cannot be written: {error.strerror}; free some space or choose another output folder"
-    return explanation(error, {})

@@ -34,7 +34,7 @@ from banet_monai.uncertainty.scores import SCORES, case_scores
 from banet_monai.uncertainty.statistics import check_activation, entropy, probabilities
 from banet_monai.uncertainty.temperature import read_temperature
 
-__all__ = ["BOUNDARY", "MAPS", "NoteTaker", "SaveUncertaintyd", "SplitUncertaintyd", "write_map"]
+__all__ = ["BOUNDARY", "MAPS", "NOT_FINITE", "NoteTaker", "SaveUncertaintyd", "SplitUncertaintyd", "write_map"]
 
 logger = logging.getLogger(__name__)
 

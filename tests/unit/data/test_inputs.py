@@ -172,6 +172,15 @@ def test_file_that_a_list_takes_from_elsewhere_is_named_by_its_file_name(tmp_pat
     assert record["image"] == str(tmp_path / "lists/../elsewhere/a.png")
 
 
+def test_what_is_named_on_purpose_is_not_hidden(tmp_path):
+    touch(tmp_path / ".export/a.png", tmp_path / ".export/deep/b.png", tmp_path / ".export/.cache/c.png")
+    (tmp_path / "list.json").write_text(json.dumps([".export/a.png", ".export"]))
+    found = find_inputs(tmp_path / "list.json")
+    assert [case.paths for case in found.cases] == [(".export/a.png",), (".export/a.png",), (".export/deep/b.png",)]
+    assert found.skipped == [(".export/.cache/c.png", "hidden")]
+    assert names(tmp_path / ".export/a.png") == ["a"]
+
+
 def test_file_that_a_list_names_and_that_is_not_there_stays_a_case(tmp_path):
     (tmp_path / "list.json").write_text(json.dumps(["gone.png"]))
     assert names(tmp_path / "list.json") == ["gone"]
@@ -185,6 +194,7 @@ def test_file_that_a_list_names_and_that_is_not_there_stays_a_case(tmp_path):
         ("list.json", '{"training": ["a.png"]}', "does not name an image in each entry"),
         ("list.json", "[{", "'list.json' cannot be read"),
         ("list.json", '[{"image": "a.png", "name": "../b"}]', "a name that leaves the output folder"),
+        ("list.json", '[{"image": "a.png", "name": "."}]', "a name that leaves the output folder"),
         ("list.json", '["a.png", {"image": "a.png", "label": ["m.png"]}]', "entry 2 .* has a label that is no path"),
         ("list.json", '[{"image": ["a.png", "b.png"]}]', "must be those of one DICOM series, it holds 'a.png'"),
     ],
@@ -469,7 +479,7 @@ def test_a_folder_that_may_not_be_read_is_skipped_with_the_reason(tmp_path, monk
     monkeypatch.setattr(os, "scandir", guarded)
     found = find_inputs(tmp_path)
     assert [case.name for case in found.cases] == ["a"]
-    assert found.skipped == [("closed", "folder without permission to read it")]
+    assert found.skipped == [("closed", "folder that cannot be read: no permission, or it is gone")]
 
 
 def test_results_of_an_earlier_run_are_no_images_unless_they_are_asked_for(tmp_path):

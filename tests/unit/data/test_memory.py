@@ -20,6 +20,14 @@ def test_sizes_come_from_headers(tmp_path: Path) -> None:
     assert decoded_bytes(str(tmp_path / "v.nii.gz")) == 4 * 5 * 6 * 4
 
 
+def test_a_picture_above_pillows_own_limit_is_taken_at_its_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.fromarray(np.zeros((5, 7), np.uint8)).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    assert decoded_bytes(tmp_path / "a.png") == 5 * 7 * 3 * 4
+
+
 def test_files_of_a_series_are_taken_at_four_times_their_size(tmp_path: Path) -> None:
     files = [tmp_path / f"{number}.dcm" for number in range(3)]
     for file in files:

@@ -1,3 +1,6 @@
+import errno
+import os
+
 import numpy as np
 import pytest
 
@@ -98,6 +101,21 @@ def test_files_below_visits_linked_folders_once_and_leaves_one_out(tmp_path):
     (tmp_path / "a" / "round").symlink_to(tmp_path)
     found = [path.relative_to(tmp_path).as_posix() for path in files_below(tmp_path, tmp_path / "out")]
     assert found == ["a/1.txt", "b/2.txt"]
+
+
+def test_a_link_in_a_circle_and_a_folder_that_is_gone_end_no_search(tmp_path, monkeypatch):
+    (tmp_path / "a.txt").write_text("x")
+    (tmp_path / "self").symlink_to("self")
+    (tmp_path / "stale").mkdir()
+    listed = os.scandir
+
+    def scandir(place):
+        if place.name == "stale":
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(place))
+        return listed(place)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert [path.name for path in files_below(tmp_path)] == ["a.txt", "stale"]
 
 
 def test_series_is_listed_with_facts_that_name_no_patient(tmp_path):

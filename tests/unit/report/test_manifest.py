@@ -229,6 +229,25 @@ def test_without_paths_no_file_or_folder_name_is_told(tmp_path: Path, caplog: py
         assert "jane" not in told.lower()
 
 
+def test_without_paths_plain_numbers_in_a_reason_stay_numbers(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("1", "2", "12345678"):
+        (tmp_path / "in" / name).write_bytes(b"\0" * 128 + b"DICM")
+    report = RunReport(tmp_path / "out", inputs=find_inputs(tmp_path / "in", no_paths=True), no_paths=True)
+    told = report._without_paths("slice 1 of 2, 1 mm apart, of '1' and '2', of 12345678")
+    assert told == "slice 1 of 2, 1 mm apart, of 'case-0001' and 'case-0003', of case-0002"
+
+
+def test_a_relative_folder_that_is_a_plain_word_does_not_eat_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    report = RunReport("out")
+    full = tmp_path / "out" / "a_mask.png"
+    told = report._without_paths(f"without place: the output of 'out' is in {full}, out/b.png and /x/out/c.png")
+    assert told == "without place: the output of '.' is in a_mask.png, b.png and /x/out/c.png"
+
+
 def two_processes(monkeypatch: pytest.MonkeyPatch, rank: int, other: list[dict[str, Any]]) -> None:
     """This process as one of two; the other one holds ``other``: results, failures, warnings, seconds, facts."""
     monkeypatch.setattr("banet_monai.report.manifest.process_count", lambda: 2)

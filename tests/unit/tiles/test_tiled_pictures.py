@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,9 @@ import pytest
 import tifffile
 import torch
 from numpy.typing import NDArray
+from tqdm import tqdm
 
+from banet_monai.handlers import Progress
 from banet_monai.inferers import SegmentationInferer
 from banet_monai.tiles import (
     TiledPictures,
@@ -52,6 +56,10 @@ class Report:
         self.warnings[name] = text
 
 
+def tqdm_on_a_terminal(**options: Any) -> Any:
+    return tqdm(**options | {"disable": False})
+
+
 def pictures(folder: Path, records: list[dict[str, Any]], report: Report, **options: Any) -> TiledPictures:
     inferer = SegmentationInferer(roi_size=16, overlap=0.5, amp="none")
     given = {"network": Bright(), "inferer": inferer, "output_dir": folder, "window": 16, "max_pixels": 100}
@@ -82,6 +90,7 @@ def test_only_tiled_tiffs_are_for_tiles(tmp_path: Path) -> None:
         (RGB, {"tile": None}, r"'a\.tif' is stored in strips; save it as a tiled TIFF"),
         (RGB[..., 0], {"photometric": "miniswhite"}, r"'a\.tif' is stored as MINISWHITE; save it as grey or RGB"),
         (np.stack([RGB, RGB]), {}, r"'a\.tif' has 2 pages"),
+        (RGB, {"photometric": "ycbcr"}, "is stored as YCBCR; save it as grey or RGB"),
     ],
 )
 def test_other_tiffs_are_refused_in_words(
@@ -134,10 +143,11 @@ def test_strips_of_a_pixelwise_network_are_its_probabilities(height: int, downsc
     torch.testing.assert_close(torch.cat(list(strips), dim=1), whole[0], atol=1e-5, rtol=0)
 
 
-def test_strips_blend_as_windows_over_the_whole_picture_do() -> None:
+@pytest.mark.parametrize("width", [40, 16, 9])
+def test_strips_blend_as_windows_over_the_whole_picture_do(width: int) -> None:
     torch.manual_seed(0)
     network = torch.nn.Conv2d(3, 1, 5, padding=2).eval()
-    picture = torch.randn(1, 3, 40, 61)
+    picture = torch.randn(1, 3, width, 61)
     inferer = SegmentationInferer(roi_size=16, overlap=0.5, amp="none")
     with torch.no_grad():
         whole = torch.sigmoid(inferer(picture, network))[0, 0]
@@ -192,6 +202,39 @@ def test_a_case_that_fails_is_reported_and_the_next_is_done(tmp_path: Path) -> N
     pictures(tmp_path, records, report).run()
     assert "holds values of type float32" in report.failures["a"]
     assert list(report.results) == ["b"]
+
+
+def test_values_that_are_no_numbers_are_a_failure_and_no_empty_mask(tmp_path: Path) -> None:
+    class Broken(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x[:, :1] * float("nan")
+
+    report = Report()
+    records = [{"image": str(tiled(tmp_path / "a.tif", RGB)), "name": "a"}]
+    pictures(tmp_path / "out", records, report, network=Broken()).run()
+    assert "no numbers (NaN or infinite)" in report.failures["a"]
+    assert not list((tmp_path / "out").glob("*"))
+
+
+def test_a_mask_that_cannot_be_written_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> Path:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path / "a_mask.tif"))
+
+    monkeypatch.setattr("banet_monai.tiles.pictures.write_mask_tiff", full)
+    report = Report()
+    pictures(tmp_path, [{"image": str(tiled(tmp_path / "a.tif", RGB)), "name": "a"}], report).run()
+    assert report.failures["a"].startswith("'a_mask.tif' cannot be written: No space left on device; free some space")
+
+
+def test_progress_shows_the_name_of_the_case_and_not_of_the_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("banet_monai.tiles.pictures.tqdm", tqdm_on_a_terminal)
+    records = [{"image": str(tiled(tmp_path / "DOE_JANE.tif", RGB)), "name": "case-0001"}]
+    pictures(tmp_path, records, Report(), handlers=[Progress("segmenting")]).run()
+    told = capsys.readouterr().err
+    assert "case-0001: 100%" in told
+    assert "DOE" not in told
 
 
 def test_a_share_of_a_pixel_is_no_scale(tmp_path: Path) -> None:

@@ -289,8 +289,10 @@ def test_a_full_disk_fails_the_case_leaves_no_half_file_and_the_next_one_is_done
 def test_a_folder_that_cannot_be_written_to_fails_the_case(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("a file where a folder is wanted")
     report = Report()
-    SaveResultd("pred", tmp_path / "out", report=report)({"pred": picture_ids(np.zeros((3, 3))), "name": "a"})
+    save = SaveResultd("pred", tmp_path / "out", report=report)
+    result = save({"pred": picture_ids(np.zeros((3, 3))), "name": "a"})
     assert "cannot be written" in report.failures["a"]
+    assert result["failure"] == report.failures["a"]  # so that nothing else is made of it
 
 
 def test_without_a_report_a_failure_is_an_error(tmp_path: Path) -> None:
