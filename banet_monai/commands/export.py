@@ -158,7 +158,7 @@ def _write(network: BANet, path: Path, to: str, description: Description) -> str
         difference = _difference(network, path, description)
     except OSError as error:
         raise WorkError(f"'{shown(path.absolute())}' cannot be written ({error.strerror or error}).") from error
-    if difference is not None and difference > TOLERANCE:
+    if difference is not None and not difference <= TOLERANCE:  # NaN is not
         _remove(path)
         raise WorkError(f"{to}: the file differs from the network by {difference:.1e} and was removed.")
     compared = (

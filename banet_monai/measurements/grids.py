@@ -10,12 +10,11 @@ import numpy as np
 from monai.data import MetaTensor
 from numpy.typing import ArrayLike, NDArray
 
-from banet_monai.metrics.masks import Spacing, flat_axes
+from banet_monai.metrics.masks import IN_MM, Spacing, flat_axes
 
 __all__ = ["Grid", "grid_of", "mask_grid", "meta_grid"]
 
 UNITS = ("mm", "px")
-IN_MM = {"mm": 1.0, "micron": 1e-3, "meter": 1e3}  # the units of NIfTI
 LPS_FROM_RAS = np.array([-1.0, -1.0, 1.0])
 SAME_SPACING = 1e-3  # relative difference between a stated spacing and that of an affine
 FLAT = 1e-9  # of the volume of a cell as a share of its box: below it the axes of an affine lie in one plane

@@ -121,7 +121,11 @@ class CaseTableHandler:
             pred, label = (torch.as_tensor(case[key]) for key in (self.pred_key, self.label_key))
             path = _source_path(case.get(self.image_key)) or _source_path(label)
             name = given or _stem(path) or f"number {len(self._sources) + 1}"
-            self.table.add(name, pred, label, spacing=grid_spacing(label))
+            try:
+                spacing = grid_spacing(label)
+            except ValueError as error:
+                raise ValueError(f"case '{name}': {error}") from error
+            self.table.add(name, pred, label, spacing=spacing)
             self._sources.append(_Source(given, path))
 
     def _finish(self, engine: Engine) -> None:

@@ -11,6 +11,7 @@ import torch
 from monai.data import MetaTensor
 
 __all__ = [
+    "IN_MM",
     "Spacing",
     "as_binary_pair",
     "drop_flat_axes",
@@ -20,6 +21,10 @@ __all__ = [
     "image_diagonal",
     "union_box",
 ]
+
+
+IN_MM = {"mm": 1.0, "micron": 1e-3, "meter": 1e3}
+"""NIfTI's units of length, in millimetres."""
 
 
 class Spacing(NamedTuple):
@@ -133,9 +138,9 @@ def union_box(*masks: torch.Tensor) -> tuple[slice, ...] | None:
 def grid_spacing(mask: torch.Tensor) -> Spacing:
     """Spacing of a channel-first mask ``(channel, *spatial)`` from its meta data, and whether it is known in mm.
 
-    ``meta["spacing_unit"]``, where a reader has written it, says ``"mm"`` or ``"px"``. Otherwise an affine that is the
-    identity (of the file, before any resampling) means a picture without physical size, and anything else mm.
-    A plain tensor has spacing 1 px.
+    ``meta["spacing_unit"]``, where a reader has written it, says ``"mm"``, ``"micron"``, ``"meter"`` or ``"px"``.
+    Otherwise an affine that is the identity (of the file, before any resampling) means a picture without physical
+    size, and anything else mm. A plain tensor has spacing 1 px.
 
     Raises:
         ValueError: when the affine is not one matrix for the axes of the mask, or the unit is another one.
@@ -150,16 +155,18 @@ def grid_spacing(mask: torch.Tensor) -> Spacing:
             f"the affine of a mask with {n_axes} spatial axes must be one matrix with more than {n_axes} columns, "
             f"got shape {affine.shape}; decollate a batch before asking for the spacing of its masks."
         )
-    if _unit(mask.meta, affine) == "px":
+    unit = _unit(mask.meta, affine)
+    if unit == "px":
         return pixels
-    return Spacing(tuple(float(np.linalg.norm(affine[:-1, axis])) for axis in range(n_axes)), "mm")
+    lengths = np.linalg.norm(affine[:-1, :n_axes], axis=0) * IN_MM[unit]
+    return Spacing(tuple(float(length) for length in lengths), "mm")
 
 
 def _unit(meta: Mapping[str, Any], affine: npt.NDArray[np.float64]) -> str:
     unit = meta.get("spacing_unit")
-    if unit in ("mm", "px"):
+    if unit == "px" or unit in IN_MM:
         return str(unit)
     if unit is not None:
-        raise ValueError(f"meta['spacing_unit'] must be 'mm' or 'px', got {unit!r}.")
+        raise ValueError(f"meta['spacing_unit'] must be {', '.join(map(repr, IN_MM))} or 'px', got {unit!r}.")
     original = np.asarray(meta.get("original_affine", affine), dtype=float)
     return "px" if np.allclose(original, np.eye(original.shape[0])) else "mm"

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from contextvars import ContextVar
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["dilated_by_parts", "quick_depthwise"]
+__all__ = ["depthwise_as_now", "dilated_by_parts", "quick_depthwise"]
+
+_is_quick: ContextVar[bool] = ContextVar("quick_depthwise", default=False)  # in the code that runs now
 
 
 def quick_depthwise(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[Any]:
@@ -29,6 +32,11 @@ def quick_depthwise(device: torch.device, dtype: torch.dtype | None) -> Abstract
     """
     wanted = device.type == "cpu" and dtype is torch.bfloat16 and torch.is_grad_enabled()
     return _QuickDepthwise() if wanted else nullcontext()
+
+
+def depthwise_as_now() -> AbstractContextManager[Any]:
+    """A context for later, in which depthwise convolutions are computed as they are where this is called."""
+    return _QuickDepthwise() if _is_quick.get() else nullcontext()
 
 
 def dilated_by_parts(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, dilation: int) -> torch.Tensor:
@@ -56,6 +64,15 @@ def dilated_by_parts(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor |
 
 class _QuickDepthwise(TorchFunctionMode):
     """Looks at every ``conv2d`` of PyTorch and hands on all that is no slow depthwise one."""
+
+    def __enter__(self) -> _QuickDepthwise:
+        self._before = _is_quick.set(True)
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+        _is_quick.reset(self._before)
 
     def __torch_function__(
         self,

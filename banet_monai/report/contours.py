@@ -23,6 +23,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from banet_monai.files import write_beside
+from banet_monai.metrics.masks import IN_MM
 from banet_monai.report.outlines import (
     DECIMALS,
     Polygon,
@@ -38,7 +39,6 @@ from banet_monai.report.overlays import PALETTE
 __all__ = ["outlines", "read_contours", "write_contours"]
 
 RANGE_TOLERANCE = 1e-3  # of probabilities, for rounding in lower precision
-MILLIMETRES = {"mm": 1.0, "micron": 1e-3, "meter": 1e3}  # the units of NIfTI
 LINE_WIDTH = 1.5  # of the SVG, in pixels of the screen at any zoom
 SVG_NAMESPACE = "http://www.w3.org/2000/svg"
 METADATA_NAMESPACE = "urn:banet-monai:contours"
@@ -271,10 +271,10 @@ def _maps(values: torch.Tensor | NDArray[Any], labels: Sequence[str]) -> _Maps:
 def _millimetres(affine: ArrayLike | None, unit: str, has_place: bool) -> _Millimetres | None:
     if unit == "px" and not has_place:
         return None
-    if unit not in MILLIMETRES:
+    if unit not in IN_MM:
         raise ValueError(
             f"spacing_unit '{unit}' does not fit an image with has_place={has_place}; units are "
-            f"{', '.join(MILLIMETRES)}, and 'px' for images without a place in the patient."
+            f"{', '.join(IN_MM)}, and 'px' for images without a place in the patient."
         )
     if affine is None:
         if has_place:
@@ -283,7 +283,7 @@ def _millimetres(affine: ArrayLike | None, unit: str, has_place: bool) -> _Milli
     ras = np.asarray(affine, dtype=np.float64)
     if ras.shape != (4, 4) or not np.isfinite(ras).all():
         raise ValueError(f"affine must be 4x4 finite numbers (array indices to RAS), got the shape {ras.shape}.")
-    ras = ras[:3] * MILLIMETRES[unit]
+    ras = ras[:3] * IN_MM[unit]
     if has_place:
         ras[:, 3] -= 0.5 * (ras[:, 0] + ras[:, 1])  # the affine counts from pixel centres, we from the corner
         result = _Millimetres(np.diag([-1.0, -1.0, 1.0]) @ ras, "LPS")

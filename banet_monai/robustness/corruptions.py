@@ -46,10 +46,14 @@ def plain(image: torch.Tensor) -> torch.Tensor:
 
 
 def value_range(image: torch.Tensor) -> tuple[float, float, bool]:
-    """What is black and white in an image ``(C, *spatial)``, and whether its file can hold nothing beyond."""
+    """What is black and white in an image ``(C, *spatial)``, and whether its file can hold nothing beyond.
+
+    A picture has the range of its type, a volume that of its values: no scanner fills the type that it stores.
+    """
     meta = image.meta if isinstance(image, MetaTensor) else {}
     low, high = (float(value) for value in meta.get("value_range", (math.nan, math.nan)))
-    if low >= 0 and math.isfinite(high) and high > low:  # nan is not
+    is_volume = image.ndim == 4 and image.shape[-1] > 1
+    if not is_volume and low >= 0 and math.isfinite(high) and high > low:  # nan is not
         return low, high, True
     low, high = (float(value) for value in np.percentile(plain(image).cpu().numpy(), PERCENTILES))
     return (low, high, False) if high > low else (low, low + 1.0, False)

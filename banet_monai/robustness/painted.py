@@ -66,7 +66,10 @@ class _Paintedd(Corruptiond):
 
 
 class Haird(_Paintedd):
-    """Dark hairs, half to fully opaque; ``amount``: how many."""
+    """Dark hairs, half to fully opaque; ``amount``: how many.
+
+    Colour and opacity are drawn after the hairs, and so are others for another number of them.
+    """
 
     def layers(self, size: tuple[int, int], state: np.random.RandomState, mask: torch.Tensor | None) -> list[Layer]:
         count = round(self.amount)

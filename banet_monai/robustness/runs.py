@@ -11,6 +11,8 @@ import banet_monai
 from banet_monai.report.manifest import file_sha256
 from banet_monai.robustness.catalogue import Condition, conditions
 from banet_monai.robustness.measuring import CaseMeasurer, is_volume
+from banet_monai.uncertainty.members import member_files
+from banet_monai.uncertainty.temperature import CALIBRATION
 
 __all__ = ["facts_of", "fitting_conditions"]
 
@@ -45,11 +47,13 @@ def fitting_conditions(
 
 
 def facts_of(settings: Mapping[str, Any], *, weights: str | Path | None) -> dict[str, Any]:
-    """What the figures depend on besides the cases: version, weights and settings, without paths."""
+    """What the figures depend on besides the cases: version, weights, temperatures and settings, without paths."""
     file = None if weights is None else Path(weights)
     known = file is not None and file.is_file()
+    others = [*member_files(settings.get("ensemble")), *([] if file is None else [file.with_name(CALIBRATION)])]
     return {
         "version": banet_monai.__version__,
         "weights_sha256": file_sha256(file) if known and file is not None else "",
+        "other_files_sha256": [file_sha256(other) for other in others if other.is_file()],
         "settings": {name: str(value) for name, value in sorted(settings.items()) if name not in OUTER},
     }

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.metrics.calibration import calibration_binning
 from numpy.typing import NDArray
 
 __all__ = ["CalibrationBins", "ReliabilityRow", "brier_score", "calibration_error"]
@@ -33,10 +32,11 @@ class ReliabilityRow:
 
 
 class CalibrationBins:
-    """Collects probabilities and truths of any number of images in bins of equal width, by MONAI's rule.
+    """Collects probabilities and truths of any number of images in bins of equal width, those of MONAI.
 
     MONAI's ``CalibrationErrorMetric`` gives every image a calibration error of its own and takes their mean. Here the
-    pixels of all images share the bins, as in a reliability diagram, and memory does not grow with the images.
+    pixels of all images share the bins, as in a reliability diagram, and memory does not grow with the images. Sums are
+    kept in float64: MONAI's ``calibration_binning`` counts in float32, which ends at 2**24 pixels.
 
     Args:
         bins: how many.
@@ -67,13 +67,13 @@ class CalibrationBins:
             raise ValueError(f"probability {tuple(probability.shape)} and truth {tuple(truth.shape)} must be one size.")
         if probability.numel() and not bool(((probability >= 0) & (probability <= 1)).all()):
             raise ValueError("probabilities must lie between 0 and 1; NaN or logits were given.")
-        confidence, frequency, count = (
-            part[0, 0].double().cpu().numpy()
-            for part in calibration_binning(probability.reshape(1, 1, -1), truth.reshape(1, 1, -1), num_bins=self.bins)
-        )
-        self.pixels += count.astype(np.int64)
-        self._confidence += np.nan_to_num(confidence) * count
-        self._foreground += np.nan_to_num(frequency) * count
+        values = probability.detach().float().reshape(-1).cpu()
+        foreground = truth.detach().reshape(-1).cpu().numpy()
+        ends = torch.linspace(0.0, 1.0 + torch.finfo(torch.float32).eps, self.bins + 1)[1:]
+        places = torch.bucketize(values, ends).clamp(max=self.bins - 1).numpy()
+        self.pixels += np.bincount(places, minlength=self.bins)
+        self._confidence += np.bincount(places, values.numpy(), self.bins)
+        self._foreground += np.bincount(places, foreground, self.bins)
 
     def sums(self) -> NDArray[np.float64]:
         """What the bins hold, ``(3, bins)``: pixels, sum of their probabilities, how many are foreground.

@@ -77,7 +77,9 @@ class Moments:
         count = channels.shape[1]
         classes = count // 4 if activation == "sigmoid" else (count - 1) // 3
         entropies = classes if activation == "sigmoid" else 1
-        return cls(*torch.split(channels, [classes, classes, entropies, classes], dim=1))
+        mean, variance, own_entropy, votes = torch.split(channels, [classes, classes, entropies, classes], dim=1)
+        # a blend of ones may be 1 + 1e-7, of which there is no entropy
+        return cls(mean.clamp(0, 1), variance, own_entropy, votes.clamp(0, 1))
 
     def mutual_information(self, activation: str) -> torch.Tensor:
         """What the predictions disagree about: entropy of the mean minus mean of the entropies, at least 0."""

@@ -48,6 +48,7 @@ WEIGHTS_SHA256 = "weights_sha256"  # the fact that tells which these are
 HOW_TO_FIT = "python -m benchmarks.uncertainty --calibration fits one"
 LOWEST, HIGHEST = 0.05, 20.0  # what a fit is kept within
 STEPS = 50
+STARTS = 13  # a factor of 1.65 apart
 
 
 def fit_temperature(logits: torch.Tensor, labels: torch.Tensor, *, activation: str = "sigmoid") -> float:
@@ -71,7 +72,12 @@ def fit_temperature(logits: torch.Tensor, labels: torch.Tensor, *, activation: s
     low, high = math.log(LOWEST), math.log(HIGHEST)
     with torch.inference_mode(False), torch.enable_grad():
         logits, labels = logits.clone(), labels.clone()
-        parameter = torch.zeros((), dtype=torch.float64, requires_grad=True)
+        # from the best of a few: a long first step might end where the bounds have no slope
+        starts = torch.linspace(low, high, STARTS, dtype=torch.float64)
+        losses = [
+            negative_log_likelihood(logits / start.exp().float(), labels, activation=activation) for start in starts
+        ]
+        parameter = starts[int(torch.stack(losses).argmin())].clone().requires_grad_()
         optimizer = torch.optim.LBFGS([parameter], max_iter=STEPS, line_search_fn="strong_wolfe")
 
         def closure() -> torch.Tensor:
@@ -186,6 +192,7 @@ def temper(probability: torch.Tensor, temperature: float, *, activation: str = "
     check_activation(activation)
     if temperature == 1:
         return probability
+    probability = probability.clamp(0, 1)  # interpolation may have left 1 + 1e-7
     if activation == "softmax":
         return (probability.log() / temperature).softmax(dim=0)
     return (torch.logit(probability) / temperature).sigmoid()

@@ -106,11 +106,12 @@ def test_missing_package_is_named_with_what_to_install(bundle, tmp_path, monkeyp
     assert f'{to} needs the package {package}: pip install "banet-monai[{to}]"' in result.stderr
 
 
-def test_file_that_differs_from_the_network_is_not_kept(bundle, tmp_path, monkeypatch):
-    monkeypatch.setattr("banet_monai.commands.export._difference", lambda *_: 0.5)
+@pytest.mark.parametrize(("difference", "told"), [(0.5, "5.0e-01"), (float("nan"), "nan")])
+def test_file_that_differs_from_the_network_is_not_kept(bundle, tmp_path, monkeypatch, difference, told):
+    monkeypatch.setattr("banet_monai.commands.export._difference", lambda *_: difference)
     result = export(tmp_path / "a.ts", "--bundle", bundle)
     assert result.exit_code == 1
-    assert "torchscript: the file differs from the network by 5.0e-01 and was removed" in result.stderr
+    assert f"torchscript: the file differs from the network by {told} and was removed" in result.stderr
     assert list(tmp_path.iterdir()) == []
 
 

@@ -66,14 +66,16 @@ def test_plain_tensors_and_pictures_are_measured_in_pixels():
     assert grid_spacing(resized) == ((1.0, 1.0), "px")
 
 
-@pytest.mark.parametrize(("unit", "expected"), [("mm", ((2.0, 3.0), "mm")), ("px", ((1.0, 1.0), "px"))])
+@pytest.mark.parametrize(
+    ("unit", "expected"), [("mm", ((2.0, 3.0), "mm")), ("meter", ((2000.0, 3000.0), "mm")), ("px", ((1.0, 1.0), "px"))]
+)
 def test_unit_written_by_the_reader_decides(unit, expected):
     mask = MetaTensor(torch.zeros(1, 4, 4), affine=np.diag([2.0, 3, 1, 1]), meta={"spacing_unit": unit})
     assert grid_spacing(mask) == expected
 
 
 def test_unknown_unit_and_batched_affine_are_refused():
-    with pytest.raises(ValueError, match="must be 'mm' or 'px', got 'inch'"):
+    with pytest.raises(ValueError, match="must be 'mm', 'micron', 'meter' or 'px', got 'inch'"):
         grid_spacing(MetaTensor(torch.zeros(1, 4, 4), meta={"spacing_unit": "inch"}))
     batched = MetaTensor(torch.zeros(1, 4, 4, 4, 4), affine=np.eye(4))
     with pytest.raises(ValueError, match="decollate a batch before"):

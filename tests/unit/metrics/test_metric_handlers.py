@@ -78,6 +78,21 @@ def test_batches_that_are_not_decollated_are_taken(tmp_path):
     assert [(row["case"], row["missed"]) for row in rows(tmp_path)] == [("case_0001", "0"), ("case_0002", "1")]
 
 
+def test_a_label_in_microns_has_its_distances_in_millimetres_too(tmp_path):
+    case_in_microns = case("a.nii.gz", TRUE.roll(2, dims=2), affine=np.diag([1000, 500, 1000, 1.0]))
+    case_in_microns["label"].meta["spacing_unit"] = "micron"
+    run(CaseTableHandler(tmp_path, class_names=["a"]), [[case_in_microns]])
+    (row,) = rows(tmp_path)
+    assert (row["unit"], float(row["hd95"])) == ("mm", 1.0)  # two pixels of half a millimetre
+
+
+def test_a_label_whose_unit_is_not_known_names_its_case(tmp_path):
+    in_inches = case("a.nii.gz", TRUE)
+    in_inches["label"].meta["spacing_unit"] = "inch"
+    with pytest.raises(ValueError, match=r"case 'a': .*spacing_unit"):
+        run(CaseTableHandler(tmp_path, class_names=["a"]), [[in_inches]])
+
+
 def test_distances_are_in_millimetres_where_the_label_has_a_spacing(tmp_path):
     shifted = TRUE.roll(2, dims=2)
     run(CaseTableHandler(tmp_path, class_names=["a"]), [[case("a.nii.gz", shifted, affine=np.diag([1, 0.5, 1, 1.0]))]])

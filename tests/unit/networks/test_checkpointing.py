@@ -6,6 +6,7 @@ from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from banet_monai.networks import BANet, checkpoint_activations
+from banet_monai.networks.depthwise import quick_depthwise
 
 
 def tiny(**options):
@@ -61,6 +62,18 @@ def test_gradients_and_statistics_are_the_same(options):
         )
     for (name, buffer), other in zip(checkpointed.named_buffers(), plain.buffers(), strict=True):
         assert torch.equal(buffer, other), name
+
+
+def test_gradients_are_the_same_in_bfloat16_with_the_quick_forms_of_depthwise_convolutions():
+    plain = tiny(encoder="mobilenet_v2", separable=True)
+    saving, x = checkpoint_activations(copy.deepcopy(plain)), torch.rand(2, 3, 64, 64)
+    with torch.autocast("cpu", torch.bfloat16), quick_depthwise(torch.device("cpu"), torch.bfloat16):
+        outputs = [network.train()(x)["mask"] for network in (plain, saving)]
+    for output in outputs:
+        output.float().mean().backward()  # outside, as a trainer does it
+    for name, parameter in plain.named_parameters():
+        if parameter.grad is not None:
+            torch.testing.assert_close(dict(saving.named_parameters())[name].grad, parameter.grad, msg=name)
 
 
 def test_less_is_kept_for_the_backward_pass():

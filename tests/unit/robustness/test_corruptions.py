@@ -50,6 +50,15 @@ def test_noise_has_the_deviation_that_is_stated_and_one_pattern_for_all_strength
     assert abs(float(weak.mean())) < 0.1
 
 
+@pytest.mark.parametrize("largest", [255.0, 65535.0])
+def test_a_volume_has_the_range_of_its_values_and_not_that_of_its_type(largest: float) -> None:
+    values = torch.linspace(0, 200, 32**3).reshape(1, 32, 32, 32)
+    volume = MetaTensor(values, meta={"value_range": (0.0, largest), "filename_or_obj": "mr.nii.gz"})
+    noise = corrupted(AddNoised("image", 0.1), volume) - values
+    assert float(noise.std()) == pytest.approx(0.1 * 0.99 * 200, rel=0.02)  # white is the 99.5th percentile
+    assert float(corrupted(Brightnessd("image", 2.0), volume).max()) == pytest.approx(400, abs=2)
+
+
 def test_what_is_drawn_depends_on_the_case_and_the_seed_and_not_on_the_order() -> None:
     step = AddNoised("image", 0.1)
     first, other, again = (corrupted(step, grey(), name) for name in "aba")

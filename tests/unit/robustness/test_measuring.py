@@ -201,3 +201,15 @@ def test_facts_hold_the_weights_and_what_changes_figures_and_no_place(tmp_path: 
     assert facts["settings"] == {"threshold": "0.4"}
     assert facts["weights_sha256"].startswith("e3b0c44298fc1c14")  # of an empty file
     assert str(tmp_path) not in str(facts)
+
+
+def test_facts_change_with_the_temperatures_and_the_members_of_an_ensemble(tmp_path: Path) -> None:
+    settings, weights = {"ensemble": str(tmp_path / "other.pt")}, tmp_path / "model.pt"
+    for name in ("model.pt", "other.pt", "calibration.json"):
+        (tmp_path / name).write_bytes(b"first")
+    first = facts_of(settings, weights=weights)
+    for name in ("other.pt", "calibration.json"):
+        (tmp_path / name).write_bytes(b"second")
+        second = facts_of(settings, weights=weights)
+        assert second != first
+        first = second

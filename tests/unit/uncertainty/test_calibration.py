@@ -59,6 +59,13 @@ def test_pixels_of_many_images_weigh_the_same_wherever_they_are() -> None:
     assert apart.errors() == pytest.approx(together.errors(), abs=1e-6)
 
 
+def test_a_large_volume_in_one_bin_is_counted_to_the_last_pixel() -> None:
+    bins = CalibrationBins()
+    bins.add(torch.full((17, 1024, 1024), 0.02), torch.zeros(17, 1024, 1024))
+    assert bins.pixels[0] == 17 * 2**20  # above 2**24, where float32 counts no further
+    assert bins.errors()["ece"] == pytest.approx(0.02, rel=1e-4)
+
+
 def test_the_brier_score_is_the_mean_squared_distance() -> None:
     assert brier_score(torch.tensor([1.0, 0.0]), torch.tensor([1, 0])) == 0.0
     assert brier_score(torch.tensor([0.5, 0.5]), torch.tensor([1, 0])) == 0.25

@@ -111,3 +111,11 @@ def test_predictions_of_other_sizes_or_kinds_are_refused() -> None:
         moments.add({"mask": torch.zeros(1)})  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"activation must be one of .*'sigmod'"):
         RunningMoments(activation="sigmod")
+
+
+def test_a_blend_that_passes_one_by_rounding_still_has_an_entropy() -> None:
+    above = torch.nextafter(torch.ones(1), torch.full((1,), 2.0))
+    channels = torch.stack([above, torch.zeros(1), torch.zeros(1), above], dim=1)
+    moments = Moments.unstacked(channels, "sigmoid")
+    assert moments.mutual_information("sigmoid").item() == 0
+    assert moments.agreement("sigmoid", 0.5).item() == 1

@@ -143,6 +143,21 @@ def test_temperatures_that_do_not_say_whose_they_are_count_only_by_name(
     assert find_temperature(path, checkpoint=weights) == 3.0
 
 
+@pytest.mark.parametrize("activation", ["sigmoid", "softmax"])
+def test_a_network_that_is_far_too_unsure_gets_its_small_temperature(activation: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(20000, generator=generator) * 2
+    labels = (torch.rand(20000, generator=generator) < torch.sigmoid(logits)).long()
+    given = 0.1 * (logits if activation == "sigmoid" else torch.stack([torch.zeros_like(logits), logits], dim=1))
+    assert fit_temperature(given, labels, activation=activation) == pytest.approx(0.1, rel=0.05)
+
+
+def test_a_probability_that_passes_one_by_rounding_stays_one() -> None:
+    above = torch.nextafter(torch.ones(1), torch.full((1,), 2.0))
+    assert temper(above, 1.6).tolist() == [1.0]
+    assert temper(torch.tensor([-1e-7]), 1.6).tolist() == [0.0]
+
+
 def test_a_tempered_probability_is_the_one_of_the_divided_logit() -> None:
     logits = torch.tensor([[-3.0, -0.5, 0.0, 2.0]])
     torch.testing.assert_close(temper(logits.sigmoid(), 2.0), (logits / 2).sigmoid())
