@@ -12,6 +12,7 @@ Four layouts are recognised:
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 from banet_monai.data.cases import Case, Inventory, named
@@ -119,6 +120,8 @@ def split_cases(
         chosen = {index for index, case in enumerate(cases) if case.split == "val"}
     elif _all_or_none([case.fold for case in cases], "fold"):
         chosen = {index for index, case in enumerate(cases) if case.fold == str(fold)}
+        if not chosen:
+            raise ValueError(f"no case is of fold {fold}, there are: {named(sorted({case.fold for case in cases}))}.")
     elif val_fraction == 1:  # to evaluate all of it
         chosen = set(range(len(cases)))
     else:
@@ -142,8 +145,8 @@ def _all_or_none(values: list[str], column: str) -> bool:
 
 
 def _listed(cases: list[Case], val_ids: str) -> set[int]:
-    wanted = set(read_val_ids(val_ids))
-    names = [case.name for case in cases]
+    wanted = {unicodedata.normalize("NFC", name) for name in read_val_ids(val_ids)}
+    names = [unicodedata.normalize("NFC", case.name) for case in cases]
     if unknown := sorted(wanted - set(names)):
         raise ValueError(f"'{Path(val_ids).name}' lists validation cases that the data do not hold: {named(unknown)}.")
     return {index for index, name in enumerate(names) if name in wanted}
@@ -237,7 +240,7 @@ def _by_stem(folder: Path, problems: list[str]) -> dict[str, Path]:
                     f"{folder.name}/{path.name}/ is a folder: put the files side by side or use a data list"
                 )
             continue
-        stem = path.name[: -len(suffix)]
+        stem = unicodedata.normalize("NFC", path.name[: -len(suffix)])  # macOS writes accents in two characters
         if stem in found:
             problems.append(f"{folder.name}/ holds {found[stem].name} and {path.name}: one name, two files")
         found.setdefault(stem, path)

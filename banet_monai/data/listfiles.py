@@ -76,11 +76,13 @@ def _json_rows(content: object) -> list[Row]:
         return [_json_row(entry) for entry in content]
     if not isinstance(content, dict):
         raise ValueError('must hold a list of cases or {"training": [...], "validation": [...]}.')
-    training = [_json_row(entry) for entry in content.get("training", [])]
+    training = [_json_row(entry) for entry in content.get("training") or []]
     # The Decathlon lists test images as plain names; they carry no label and are not read here.
-    held = [{**_json_row(entry), "split": "val"} for entry in content.get("validation", []) if isinstance(entry, dict)]
+    held = [
+        {**_json_row(entry), "split": "val"} for entry in content.get("validation") or [] if isinstance(entry, dict)
+    ]
     if held:
-        training = [{**row, "split": "train"} for row in training]
+        training = [{**row, "split": row.get("split") or "train"} for row in training]
     return training + held
 
 
@@ -128,7 +130,13 @@ def _case(row: Row, path: Path, number: int) -> Case:
             f"case {number} of the data list '{path.name}' has a name that leaves the folder of results; take '..' and "
             "a leading '/' out of it."
         )
-    return Case(files[0], files[1], name, row["group"], row.get("split", ""), row.get("fold", ""))
+    return Case(files[0], files[1], name, row["group"], row.get("split", ""), _whole(row.get("fold", "")))
+
+
+def _whole(fold: str) -> str:
+    """``"1"`` for ``"1.0"``, as tables with gaps have it."""
+    number, _, rest = fold.partition(".")
+    return number if number.isdigit() and rest.strip("0") == "" else fold
 
 
 def _stem(name: str) -> str:

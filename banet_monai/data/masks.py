@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from banet_monai.data.stored import stored_pixels
+from banet_monai.data.stored import is_black_and_white, undo_turn
 
 __all__ = ["JPEG_NOISE", "mask_ids", "read_mask"]
 
@@ -69,7 +69,8 @@ def _refusal(values: NDArray[np.generic], num_classes: int) -> str:
 def read_mask(path: str | Path) -> NDArray[np.generic]:
     """Read the stored values of a mask file, without interpreting them.
 
-    1-bit pictures give booleans, palette pictures their indices, grey pictures stored with three equal colour
+    1-bit pictures give booleans, palette pictures their indices (0 and 255 where the palette is black and white alone,
+    in whichever order), grey pictures stored with three equal colour
     channels one of them; an alpha channel is dropped.
 
     Args:
@@ -86,7 +87,8 @@ def read_mask(path: str | Path) -> NDArray[np.generic]:
         if (frames := getattr(picture, "n_frames", 1)) > 1:
             raise ValueError(f"the mask has {frames} frames, one is needed.")
         bands = picture.getbands()
-        pixels = stored_pixels(picture)
+        undo, levels = undo_turn(picture), picture.convert("L") if is_black_and_white(picture) else picture
+        pixels = undo(np.asarray(levels))
     if pixels.ndim == 2:
         return pixels
     colours = pixels[..., : len(bands) - ("A" in bands)]

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
-__all__ = ["open_picture", "stored_pixels", "stored_size", "undo_turn"]
+__all__ = ["is_black_and_white", "open_picture", "stored_size", "undo_turn"]
 
 _pillow_limit = threading.Lock()  # Pillow's own limit is a variable of its module
 _WIDTH, _LENGTH, _ORIENTATION = 256, 257, 274  # tags of TIFF 6.0
@@ -49,12 +49,6 @@ def stored_size(picture: Image.Image) -> tuple[int, int]:
     return int(tags[_WIDTH]), int(tags[_LENGTH])
 
 
-def stored_pixels(picture: Image.Image) -> NDArray[Any]:
-    """Decode a picture that was opened: ``(rows, columns[, bands])`` as ``np.asarray`` gives it, in the stored grid."""
-    undo = undo_turn(picture)
-    return undo(np.asarray(picture))
-
-
 def undo_turn(picture: Image.Image) -> Callable[[NDArray[Any]], NDArray[Any]]:
     """What brings the decoded rows of a picture back to the grid of its file; ask before it is decoded."""
     if picture.format != "TIFF":
@@ -64,6 +58,13 @@ def undo_turn(picture: Image.Image) -> Callable[[NDArray[Any]], NDArray[Any]]:
         # a file with a name may be mapped into memory, where Pillow 12 takes its rows to be as long as the turned ones
         picture.filename = ""  # type: ignore[attr-defined]
     return _as_it_is if turn is None else lambda rows: np.ascontiguousarray(turn(rows))
+
+
+def is_black_and_white(picture: Image.Image) -> bool:
+    """Whether a palette holds black and white alone: then its indices mean nothing, and white may be the first."""
+    palette = picture.getpalette("RGB") if picture.mode == "P" else None
+    colours = set() if palette is None else {tuple(palette[place : place + 3]) for place in range(0, len(palette), 3)}
+    return bool(colours) and colours <= {(0, 0, 0), (255, 255, 255)}
 
 
 def _as_it_is(rows: NDArray[Any]) -> NDArray[Any]:

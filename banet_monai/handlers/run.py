@@ -20,13 +20,15 @@ __all__ = ["EarlyStop", "FirstValidation", "Progress", "RunSummary", "begin_run"
 
 logger = logging.getLogger(__name__)
 
+OF_A_RUN = ("state.pt", "state.partial", "model.pt", "events.out.tfevents.*")  # at least one is in its folder
 FIRST_METRIC = "first_metric"  # attribute of the trainer's state
 
 
 def begin_run(output_dir: str, resume: bool | str = False) -> str:
-    """Make the folder of a run; results of an earlier run in it move aside to the next free ``<name>-<number>``.
+    """Make the folder of a run; an earlier run moves aside to the next free ``<name>-<number>``.
 
-    With several processes rank 0 does so and the others wait for it.
+    A folder that holds anything else and no run is refused. With several processes rank 0 does so and the others wait
+    for it.
 
     Args:
         output_dir: folder of the run.
@@ -37,6 +39,7 @@ def begin_run(output_dir: str, resume: bool | str = False) -> str:
 
     Raises:
         OSError: when the folder cannot be written, naming it.
+        ValueError: when it holds something else than a run, or is the working directory or a folder above it.
     """
     if process_rank() == 0:  # if this raises, torchrun ends the others, which wait below
         _make_folder(Path(output_dir), resume=as_flag(resume, "resume"))
@@ -48,6 +51,7 @@ def begin_run(output_dir: str, resume: bool | str = False) -> str:
 def _make_folder(folder: Path, *, resume: bool) -> None:
     try:
         if not resume and folder.is_dir() and any(folder.iterdir()):
+            _require_run(folder)
             number = next(n for n in range(1, 10_000) if not folder.with_name(f"{folder.name}-{n}").exists())
             aside = folder.with_name(f"{folder.name}-{number}")
             folder.rename(aside)
@@ -59,6 +63,17 @@ def _make_folder(folder: Path, *, resume: bool) -> None:
     except OSError as error:
         reason = error.strerror or error
         raise OSError(f"cannot write to folder '{folder}': {reason}; give another by --output_dir.") from error
+
+
+def _require_run(folder: Path) -> None:
+    """Refuse a folder that may be somebody's data."""
+    here = Path.cwd().resolve()
+    if folder.resolve() in (here, *here.parents):
+        raise ValueError(f"output_dir '{folder}' holds the working directory; give a folder of its own.")
+    if not any(next(folder.glob(pattern), None) for pattern in OF_A_RUN):
+        raise ValueError(
+            f"output_dir '{folder}' holds files, and they are of no earlier run: give another folder, or an empty one."
+        )
 
 
 class FirstValidation:
@@ -102,20 +117,31 @@ class FirstValidation:
 class EarlyStop:
     """Ends training when the key metric of validation has not risen for ``patience`` epochs.
 
-    It counts from the epoch of the best validation, which ``ValidatorState`` keeps for a resumed run.
+    It counts from the epoch of the best validation, which ``ValidatorState`` keeps for a resumed run: one that had
+    ended by patience ends at once again.
 
     Args:
         validator: the MONAI evaluator of the run.
         patience: epochs without a rise before the end; 0 switches it off.
+        interval: epochs from one validation to the next.
+
+    Raises:
+        ValueError: when no validation would come before the end.
     """
 
-    def __init__(self, validator: Any, patience: int) -> None:
+    def __init__(self, validator: Any, patience: int, interval: int = 1) -> None:
+        if 0 < patience < interval:
+            raise ValueError(
+                f"patience {patience} would end training before the next validation, which comes after {interval} "
+                "epochs: give a patience of at least val_interval, or 0."
+            )
         self.validator = validator
         self.patience = patience
 
     def attach(self, engine: Engine) -> None:
-        """Registers for every epoch end of ``engine``, the trainer; attach it after validation."""
+        """Registers for start and epoch ends of ``engine``, the trainer; attach it after the state of the run."""
         if self.patience > 0:
+            engine.add_event_handler(Events.STARTED, self)
             engine.add_event_handler(Events.EPOCH_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:

@@ -50,6 +50,10 @@ class EpochSeeder:
             set_rnd(self.dataset, seed=seed)
 
 
+def _keep(filename: str) -> None:
+    """Leave the file where it is."""
+
+
 class BestCheckpoint(CheckpointSaver):
     """MONAI's ``CheckpointSaver`` for the best validation, as a flat state dictionary written beside and then renamed.
 
@@ -61,7 +65,9 @@ class BestCheckpoint(CheckpointSaver):
 
     def __init__(self, save_dir: str, save_dict: dict[str, Any], key_metric_filename: str = "model.pt") -> None:
         super().__init__(save_dir, save_dict, save_key_metric=True, key_metric_filename=key_metric_filename)
-        self._key_metric_checkpoint.save_handler._atomic = True  # type: ignore[union-attr]
+        disk: Any = self._key_metric_checkpoint.save_handler  # type: ignore[union-attr]
+        disk._atomic = True
+        disk.remove = _keep  # the file is replaced under its own name; removed first, a kill would leave none
         self._suspended = False
 
     @contextmanager
@@ -141,8 +147,14 @@ class TrainingState:
             except (RuntimeError, KeyError, ValueError) as error:
                 reason = str(error).splitlines()[0]
                 raise ValueError(f"'{self.path}' does not fit this configuration in '{name}': {reason}") from error
-        engine.state.epoch = state["progress"]["epoch"]
-        engine.state.iteration = state["progress"]["iteration"]
+        epoch, iteration = state["progress"]["epoch"], state["progress"]["iteration"]
+        length = engine.state.epoch_length
+        if length is not None and iteration != epoch * length:
+            raise ValueError(
+                f"'{self.path}' does not fit this configuration: its epochs have {iteration / max(1, epoch):g} steps, "
+                f"and now {length}; use the same training cases and batch_size, or resume=False."
+            )
+        engine.state.epoch, engine.state.iteration = epoch, iteration
         logger.info("Resumed after epoch %d.", engine.state.epoch)
 
 

@@ -15,6 +15,8 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from numpy.typing import NDArray
 
+from banet_monai.transforms.alignment import in_order_of
+
 __all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "MaskToIdsd", "NormalizeImaged", "window_to_unit"]
 
 logger = logging.getLogger(__name__)
@@ -173,6 +175,9 @@ def _by_window(values: torch.Tensor, window: tuple[float, float]) -> torch.Tenso
 class MaskToIdsd(MapTransform):
     """Mask values to label ids 0, 1, 2, … as uint8; {0, 1} and {0, 255} mean the same, JPEG noise is forgiven.
 
+    A volume's mask that is stored in another orientation than its image is turned to it
+    (:func:`banet_monai.transforms.alignment.in_order_of`), so that the two have the same voxels.
+
     Args:
         keys: keys of channel-first masks ``(1, *spatial)``.
         num_classes: foreground classes.
@@ -180,8 +185,8 @@ class MaskToIdsd(MapTransform):
         allow_missing_keys: pass over keys that a record lacks.
 
     Raises:
-        ValueError: naming the file, when the mask has another size than its image, several channels, or values that
-            are no label ids.
+        ValueError: naming the file, when the mask has another size or another place than its image, several channels,
+            or values that are no label ids.
     """
 
     def __init__(
@@ -206,6 +211,8 @@ class MaskToIdsd(MapTransform):
             if mask.shape[0] != 1:
                 raise ValueError(f"mask '{name}' has {mask.shape[0]} channels; a mask of label ids has one.")
             image = d.get(self.image_key)
+            if isinstance(mask, MetaTensor) and isinstance(image, MetaTensor):
+                mask = in_order_of(mask, image)
             if isinstance(image, torch.Tensor) and image.shape[1:] != mask.shape[1:]:
                 raise ValueError(
                     f"mask '{name}' is {_size(mask)}, but its image '{_file_name(image)}' is {_size(image)}; "

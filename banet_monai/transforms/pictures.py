@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import ImageFile, UnidentifiedImageError
 
 from banet_monai.data.probe import TooManyPixelsError
-from banet_monai.data.stored import open_picture, undo_turn
+from banet_monai.data.stored import is_black_and_white, open_picture, undo_turn
 from banet_monai.flags import as_number
 
 __all__ = ["MAX_PIXELS", "PICTURE_SUFFIXES", "UNKNOWN_RANGE", "PictureReader", "require_content"]
@@ -62,8 +62,8 @@ class PictureReader(ImageReader):
     keeps its 16 bits (PIL alone would cut it to 8).
 
     Args:
-        keep_palette: for masks. ``True`` returns the indices of a palette picture and 0/1 for a 1-bit one;
-            ``False`` returns their colours and 0/255.
+        keep_palette: for masks. ``True`` returns the indices of a palette picture (0/255 where the palette holds black
+            and white alone, in whichever order) and 0/1 for a 1-bit one; ``False`` returns their colours and 0/255.
         max_pixels: a picture with more is refused before it is decoded. None: no limit, for a picture that was accepted
             once.
 
@@ -157,6 +157,8 @@ class PictureReader(ImageReader):
         if image.mode == "1":
             return np.asarray(image, dtype=np.uint8) * np.uint8(1 if self.keep_palette else 255)
         if image.mode in ("P", "PA"):
+            if self.keep_palette and is_black_and_white(image):
+                return np.asarray(image.convert("L"))
             if self.keep_palette:
                 return np.asarray(image.getchannel(0) if image.mode == "PA" else image)
             return np.asarray(image.convert("RGBA").convert("RGB"))

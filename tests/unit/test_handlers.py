@@ -1,3 +1,4 @@
+import errno
 import math
 import random
 
@@ -167,6 +168,42 @@ def test_weights_of_the_start_remain_the_best_only_where_they_are_to_be_kept(tmp
     assert (state.best_metric, state.best_metric_epoch) == (weight, epoch)
 
 
+def test_the_best_weights_stay_until_the_new_ones_are_whole(tmp_path, monkeypatch):
+    layer = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.constant_(layer.weight, 1.0)
+
+    def evaluator(best):
+        return Evaluator(
+            torch.device("cpu"),
+            [{"image": 0}],
+            iteration_update=lambda engine, batch: (0, 0),
+            key_val_metric={"val_ja": Value(layer)},
+            val_handlers=[best],
+            decollate=False,
+        )
+
+    best = BestCheckpoint(str(tmp_path), {"model": layer})
+    validator = evaluator(best)
+    validator.run(1)
+    record = best.record()
+    layer.weight.data.fill_(2.0)
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", full)
+        with pytest.raises(OSError, match="No space left"):
+            validator.run(2)
+    assert float(torch.load(tmp_path / "model.pt", weights_only=True)["weight"]) == 1.0
+    (tmp_path / "model.pt").unlink()  # as a user may do before the run is resumed
+    resumed = BestCheckpoint(str(tmp_path), {"model": layer})
+    resumed.load_state_dict({"_saved": record})
+    evaluator(resumed).run(1)
+    assert float(torch.load(tmp_path / "model.pt", weights_only=True)["weight"]) == 2.0
+    assert [path.name for path in tmp_path.iterdir()] == ["model.pt"]
+
+
 def test_training_ends_when_the_metric_has_not_risen_for_the_patience():
     validator = Validator([0.5, 0.6, 0.6, 0.6, 0.7, 0.8])
     engine = Engine(lambda engine, batch: None)
@@ -174,6 +211,25 @@ def test_training_ends_when_the_metric_has_not_risen_for_the_patience():
     EarlyStop(validator, patience=2).attach(engine)
     engine.run([0], max_epochs=6)
     assert engine.state.epoch == 4
+
+
+@pytest.mark.parametrize(("begun_at", "trained"), [(4, [5, 6, 7]), (7, [])])
+def test_a_resumed_run_that_had_ended_by_patience_ends_at_once(begun_at, trained):
+    validator, epochs = Validator([0.5] * 20), []
+    validator.state.best_metric_epoch = 4
+    engine = Engine(lambda engine, batch: None)
+    engine.add_event_handler(Events.STARTED, lambda engine: setattr(engine.state, "epoch", begun_at))
+    engine.add_event_handler(Events.STARTED, lambda engine: setattr(engine.state, "iteration", begun_at))
+    engine.add_event_handler(Events.EPOCH_STARTED, lambda engine: epochs.append(engine.state.epoch))
+    EarlyStop(validator, patience=3).attach(engine)
+    engine.run([0], max_epochs=20)
+    assert epochs == trained
+
+
+def test_a_patience_that_ends_before_the_first_validation_is_refused():
+    with pytest.raises(ValueError, match=r"patience 20 .* after 25 epochs"):
+        EarlyStop(Validator([]), patience=20, interval=25)
+    EarlyStop(Validator([]), patience=0, interval=25)
 
 
 def run(path, epochs, resume):
@@ -219,6 +275,32 @@ def test_a_state_with_other_parts_is_refused(tmp_path):
     TrainingState(str(path), {"network": torch.nn.Linear(1, 1)}, resume=True).attach(engine)
     with pytest.raises(ValueError, match=r"another configuration: \['optimizer'\] differ"):
         engine.run([0], max_epochs=2)
+
+
+def test_a_state_of_epochs_of_another_length_is_refused(tmp_path):
+    path = tmp_path / "state.pt"
+    run(path, 1, resume=False)  # of 3 steps
+    weight, optimizer = sgd()
+    holder = torch.nn.Module()
+    holder.weight = weight
+    engine = Engine(lambda engine, batch: None)
+    TrainingState(str(path), {"network": holder, "optimizer": optimizer}, resume=True).attach(engine)
+    with pytest.raises(
+        ValueError, match="its epochs have 3 steps, and now 2; use the same training cases and batch_size"
+    ):
+        engine.run([0, 1], max_epochs=2)
+
+
+def test_a_folder_of_other_files_is_not_moved_aside(tmp_path, monkeypatch):
+    (tmp_path / "work" / "data").mkdir(parents=True)
+    with pytest.raises(ValueError, match="holds files, and they are of no earlier run"):
+        begin_run(str(tmp_path / "work"))
+    assert (tmp_path / "work" / "data").is_dir()
+    (tmp_path / "work" / "model.pt").touch()
+    monkeypatch.chdir(tmp_path / "work" / "data")
+    for place in ("..", str(tmp_path)):
+        with pytest.raises(ValueError, match="holds the working directory"):
+            begin_run(place)
 
 
 def test_results_of_an_earlier_run_move_aside(tmp_path):

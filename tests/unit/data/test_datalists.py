@@ -278,3 +278,32 @@ def test_cases_load_with_monai(tmp_path):
             Image.fromarray(np.zeros((4, 6), np.uint8)).save(tmp_path / folder / f"{name}.png")
     case = training_cases(str(tmp_path), val_fraction=0.5)[0]
     assert LoadImaged(keys=["image", "label"])(case)["image"].shape == (6, 4)
+
+
+@pytest.mark.parametrize("validation", [True, False])
+def test_test_rows_of_a_json_list_are_left_out_with_and_without_a_validation_part(tmp_path, validation):
+    touch(tmp_path, *(f"{kind}{number}.png" for kind in "im" for number in range(4)))
+    rows = [{"image": f"i{number}.png", "label": f"m{number}.png"} for number in range(4)]
+    rows[1]["split"] = "test"
+    content = {"training": rows[:3], "validation": rows[3:]} if validation else {"training": rows, "validation": None}
+    if not validation:
+        content["training"] = [{"split": "train", **row} for row in rows]
+    (tmp_path / "list.json").write_text(json.dumps(content))
+    assert "i1" not in names(training_cases(str(tmp_path / "list.json")))
+
+
+@pytest.mark.parametrize("written", ["{}", "{}.0"])
+def test_folds_are_whole_numbers_and_one_that_no_case_has_is_refused(tmp_path, written):
+    touch(tmp_path, *(f"{kind}{number}.png" for kind in "im" for number in range(4)))
+    lines = [f"i{number}.png,m{number}.png,{written.format(number % 2)}" for number in range(4)]
+    (tmp_path / "list.csv").write_text("\n".join(["image,label,fold", *lines]))
+    assert names(validation_cases(str(tmp_path / "list.csv"), fold=1)) == ["i1", "i3"]
+    with pytest.raises(ValueError, match=r"no case is of fold 2, there are: 0; 1"):
+        training_cases(str(tmp_path / "list.csv"), fold=2)
+
+
+def test_accents_in_one_or_two_characters_pair_and_are_found_in_lists(tmp_path):
+    composed, apart = "caf\u00e9", "cafe\u0301"
+    touch(tmp_path, f"images/{composed}.png", f"masks/{apart}.png", "images/b.png", "masks/b.png")
+    (tmp_path / "val.txt").write_text(apart)
+    assert names(validation_cases(str(tmp_path), val_ids=str(tmp_path / "val.txt"))) == [composed]

@@ -153,6 +153,20 @@ def test_a_palette_picture_gives_colours_and_a_palette_mask_its_indices(tmp_path
     np.testing.assert_array_equal(as_rows(read(tmp_path / "a.png", keep_palette=True)[0]), indices)
 
 
+@pytest.mark.parametrize("palette", [[255] * 3 + [0] * 3, [0] * 3 + [255] * 3], ids=["white first", "black first"])
+def test_a_palette_of_black_and_white_is_read_by_its_colours_whichever_comes_first(
+    tmp_path: Path, palette: list[int]
+) -> None:
+    white = palette.index(255) // 3
+    lesion = np.zeros((5, 7), dtype=bool)
+    lesion[1:3, 2:6] = True
+    picture = Image.fromarray(np.where(lesion, white, 1 - white).astype(np.uint8), mode="P")
+    picture.putpalette(palette)
+    picture.save(tmp_path / "mask.png")
+    np.testing.assert_array_equal(as_rows(read(tmp_path / "mask.png", keep_palette=True)[0]), lesion * 255)
+    np.testing.assert_array_equal(read_mask(tmp_path / "mask.png"), lesion * 255)
+
+
 def test_one_bit_is_0_and_255_for_a_picture_and_0_and_1_for_a_mask(tmp_path: Path) -> None:
     bits = GREY8 > 127
     Image.fromarray(bits).save(tmp_path / "a.png")

@@ -1,0 +1,84 @@
+"""A mask in the order of its image's voxels, where both say where they lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from numpy.typing import NDArray
+
+__all__ = ["in_order_of"]
+
+SPATIAL = 3
+
+
+def in_order_of(mask: MetaTensor, image: MetaTensor) -> MetaTensor:
+    """Turn a volume's mask to the axes of its image, where the two are stored in other orientations.
+
+    The same place in the patient may have other indices in either: a DICOM series and a NIfTI mask that was drawn on a
+    conversion of it, a volume stored LPS and a mask that a tool saved as RAS. A mask whose affine is the identity says
+    nothing of where it lies: it goes by its indices, and so do pictures.
+
+    Args:
+        mask: ``(1, X, Y, Z)`` with the affine of its file.
+        image: ``(C, X, Y, Z)`` with the affine of its file.
+
+    Returns:
+        ``mask`` itself, or flipped and with its axes in another order, with the affine that belongs to that.
+
+    Raises:
+        ValueError: naming the files, when a mask in another orientation lies elsewhere even when it is turned.
+    """
+    if not (_has_place(mask) and _has_place(image)):
+        return mask
+    affine, goal = _affine(mask), _affine(image)
+    orientation: Any = nibabel.orientations  # without types
+    stored, wanted = orientation.io_orientation(affine), orientation.io_orientation(goal)
+    if np.array_equal(stored, wanted, equal_nan=True):
+        return mask
+    turn = orientation.ornt_transform(stored, wanted)
+    values = np.stack([orientation.apply_orientation(channel, turn) for channel in mask.as_tensor().cpu().numpy()])
+    turned_affine = affine @ orientation.inv_ornt_aff(turn, tuple(mask.shape[1:]))
+    turned = MetaTensor(
+        torch.from_numpy(np.ascontiguousarray(values)), meta=mask.meta, applied_operations=mask.applied_operations
+    )
+    turned.affine = torch.from_numpy(turned_affine)
+    if turned.shape[1:] != image.shape[1:] or _distance(turned_affine, goal, turned.shape[1:]) > 1:
+        raise ValueError(
+            f"mask '{_name(mask)}' is stored as {_axes(affine)} and its image '{_name(image)}' as {_axes(goal)}, and "
+            "they do not cover the same place: resample the mask to the grid of the image."
+        )
+    return turned
+
+
+def _has_place(volume: Any) -> bool:
+    if not isinstance(volume, MetaTensor) or volume.ndim != SPATIAL + 1:
+        return False
+    if volume.meta.get("spacing_unit") == "px" or not volume.meta.get("has_place", True):
+        return False
+    affine = _affine(volume)
+    return affine.shape == (4, 4) and not np.allclose(affine, np.eye(4)) and abs(np.linalg.det(affine)) > 0
+
+
+def _affine(volume: MetaTensor) -> NDArray[np.float64]:
+    return volume.affine.cpu().numpy().astype(np.float64)
+
+
+def _distance(first: NDArray[np.float64], second: NDArray[np.float64], shape: tuple[int, ...]) -> float:
+    """Largest distance between the same corner of two grids, in diagonals of a voxel."""
+    corners = np.array(np.meshgrid(*[(0, length - 1) for length in shape], indexing="ij")).reshape(SPATIAL, -1)
+    homogeneous = np.vstack([corners, np.ones(corners.shape[1])])
+    apart = np.linalg.norm(((first - second) @ homogeneous)[:SPATIAL], axis=0)
+    return float(apart.max() / np.linalg.norm(second[:SPATIAL, :SPATIAL].sum(axis=1)))
+
+
+def _axes(affine: NDArray[np.float64]) -> str:
+    return "".join(nibabel.orientations.aff2axcodes(affine))  # type: ignore[no-untyped-call]
+
+
+def _name(volume: MetaTensor) -> str:
+    return Path(str(volume.meta.get("filename_or_obj", "image"))).name
