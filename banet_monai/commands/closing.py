@@ -6,7 +6,16 @@ from collections.abc import Mapping, Sequence
 
 import click
 
-from banet_monai.commands.grammar import DONE, INTERRUPTED, SOME_FAILED, print_error, print_warning, shown
+from banet_monai.commands.grammar import (
+    DONE,
+    INTERRUPTED,
+    SOME_FAILED,
+    print_error,
+    print_failure,
+    print_warning,
+    printable,
+    shown,
+)
 from banet_monai.commands.running import Outcome
 
 __all__ = ["counted", "say_outcome"]
@@ -21,13 +30,13 @@ def say_outcome(outcome: Outcome, *, quiet: bool) -> int:
         The exit code: 0 when all is done, 1 when something failed, 130 after Ctrl-C.
     """
     for text, names in _by_text(outcome.warnings).items():
-        named = ", ".join(names[:NAMED_AT_MOST])
+        named = ", ".join(printable(name) for name in names[:NAMED_AT_MOST])
         more = f" and {len(names) - NAMED_AT_MOST} more" if len(names) > NAMED_AT_MOST else ""
         print_warning(f"{named}{more}: {text}")
     if outcome.interrupted or outcome.broken_off:
         return _say_end_before_its_time(outcome)
     for name, reason in sorted(outcome.failures.items()):
-        click.echo(f"banet: failed: {name}: {reason}", err=True)
+        print_failure(name, reason)
     if not quiet:
         click.echo(counted(outcome.counts))
         click.echo(f"results and manifest.json: {shown(outcome.output_dir)}")

@@ -56,7 +56,7 @@ def evaluate(
         changes["val_ids"] = str(val_ids.absolute())
     if val_fraction is not None:
         changes["val_fraction"] = val_fraction
-    check_input(dataset)
+    check_input(dataset, addresses=False)
     if output is not None and Path(dataset).is_dir() and output.resolve() == Path(dataset).resolve():
         raise click.UsageError("-o is the data set itself; give another folder, one inside it is fine.")
     outcome = run_plan(make_plan(run, changes, output=output, evaluate=True), Path(dataset))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from banet_monai.commands.grammar import DONE, INTERRUPTED, SOME_FAILED, print_error, shown
+from banet_monai.commands.grammar import DONE, INTERRUPTED, SOME_FAILED, print_error, print_failure, shown
 from banet_monai.commands.options import RunOptions, run_options, series_option
 from banet_monai.commands.pacs import check_input
 from banet_monai.commands.running import Plan, make_plan
@@ -49,14 +49,14 @@ def gallery(*, source: str, output: Path, limit: int, run: RunOptions, rules: li
 
     For research use, not a medical device.
     """
-    check_input(source)
+    check_input(source, addresses=False)
     plan = make_plan(run, {}, output=output)
     with quiet_libraries():
         inputs = _found(Path(source), output, rules, no_paths)
         with inputs:
             page, interrupted = _shown(plan, inputs, output, limit, no_paths=no_paths)
     for name, reason in page.failures:
-        click.echo(f"banet: failed: {name}: {reason}", err=True)
+        print_failure(name, reason)
     if interrupted:
         print_error(f"interrupted; {page.shown} of {len(inputs.cases)} cases are on the page.")
         return INTERRUPTED
@@ -113,10 +113,12 @@ def _reason(error: Exception, case: InputCase, *, no_paths: bool) -> str:
     from banet_monai.data.failures import failure_reason
 
     reason = failure_reason(error, case.record())
-    names = {file.name for file in case.files} | {case.files[0].parent.name} if no_paths else set()
-    for name in sorted(names, key=len, reverse=True):
-        reason = re.sub(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", lambda _: case.name, reason)
-    return reason
+    if not no_paths:
+        return reason
+    names = {file.name: case.name for file in case.files}
+    names[f"'{case.files[0].parent.name}'"] = f"'{case.name}'"  # a plain word elsewhere may be no folder
+    words = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
+    return re.sub(rf"(?<![\w.-])(?:{words})(?![\w-])", lambda found: names[found[0]], reason)
 
 
 def _explainer(plan: Plan) -> CaseExplainer:

@@ -27,7 +27,9 @@ __all__ = [
     "WorkError",
     "debugging",
     "print_error",
+    "print_failure",
     "print_warning",
+    "printable",
     "shown",
 ]
 
@@ -154,6 +156,16 @@ def wrong_choice(word: str, choices: Sequence[str]) -> str:
 def print_error(text: str) -> None:
     """``banet: error: text`` on stderr."""
     click.echo(f"banet: error: {text}", err=True)
+
+
+def print_failure(name: str, reason: str) -> None:
+    """``banet: failed: name: reason`` on stderr, on one line whatever a file is called."""
+    click.echo(f"banet: failed: {printable(name)}: {printable(reason)}", err=True)
+
+
+def printable(text: str) -> str:
+    """A file name may hold line breaks, commands for the terminal and bytes that are no text."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def print_warning(text: str) -> None:

@@ -14,7 +14,7 @@ import click
 import banet_monai
 from banet_monai.bundles import Bundle, Task, find_bundle
 from banet_monai.commands.facts import HEADINGS, CaseFacts, facts_of
-from banet_monai.commands.grammar import DONE, SOME_FAILED
+from banet_monai.commands.grammar import DONE, SOME_FAILED, printable
 from banet_monai.commands.options import WebOptions, bundle_options, series_option, web_options
 from banet_monai.commands.pacs import check_input, local_input
 from banet_monai.commands.silence import in_words, quiet_libraries
@@ -84,7 +84,7 @@ def _contents_text(contents: Mapping[str, Any]) -> str:
             reasons.setdefault(item["reason"], []).append(item["path"])
         lines = []
         for reason, paths in reasons.items():
-            shown = ", ".join(_printable(path) for path in paths[:NAMED_AT_MOST])
+            shown = ", ".join(printable(path) for path in paths[:NAMED_AT_MOST])
             more = f" and {len(paths) - NAMED_AT_MOST} more" if len(paths) > NAMED_AT_MOST else ""
             lines.append(f"  {reason.rstrip('.')}: {shown}{more}")
         blocks.append("\n".join([f"{_number(len(left_out), 'file')} left out", *lines]))
@@ -188,13 +188,8 @@ def _number(count: int, word: str) -> str:
     return f"{count} {word}" if count == 1 else f"{count} {word}s"
 
 
-def _printable(text: str) -> str:
-    """A file name may hold line breaks, commands for the terminal and bytes that are no text."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
-
-
 def _table(rows: Sequence[Sequence[str]]) -> str:
-    rows = [[_printable(cell) for cell in row] for row in rows]
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     return "\n".join(f"  {line}".rstrip() for line in lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from banet_monai.dicom.web import DicomWeb, DicomWebAddress
 
 __all__ = ["LocalInput", "check_input", "check_service", "is_address", "local_input", "service_address", "store_files"]
+
+OF_STUDIES = re.compile(r"(?<=[^/:])/studies(?:/.*)?$")  # behind a host, as a whole part of the path
 
 
 @dataclass(frozen=True)
@@ -41,12 +44,18 @@ def is_address(source: str) -> bool:
     return source.lower().startswith(HTTP)
 
 
-def check_input(source: str) -> None:
+def check_input(source: str, *, addresses: bool = True) -> None:
     """Refuse a file that does not exist, with the nearest one in its folder, and an address of no study.
+
+    Args:
+        source: what was given.
+        addresses: whether the command takes addresses.
 
     Raises:
         click.UsageError: for either.
     """
+    if is_address(source) and not addresses:
+        raise click.UsageError("this command takes files, no address; fetch the study first: banet segment ADDRESS.")
     if is_address(source):
         _study_address(source)
         return
@@ -62,7 +71,7 @@ def check_service(url: str, web: WebOptions) -> None:
     Raises:
         click.UsageError: saying which.
     """
-    _service(url, web).close()
+    _service(service_address(url), web).close()
 
 
 @contextmanager
@@ -82,6 +91,7 @@ def local_input(source: str, web: WebOptions, *, quiet: bool) -> Iterator[LocalI
     with tempfile.TemporaryDirectory(prefix="banet-") as temporary:
         folder = Path(temporary) / ("study" if address.series is None else "series")
         complete = True
+        _service(address.base, web).close()  # what it warns of is told here, where the libraries are not silent
         try:
             _fetch(address, folder, web, quiet=quiet)
         except PacsError as error:
@@ -94,7 +104,12 @@ def local_input(source: str, web: WebOptions, *, quiet: bool) -> Iterator[LocalI
 
 def service_address(url: str) -> str:
     """The address of the server, out of that of a study in it."""
-    return url.split("/studies", 1)[0]
+    from banet_monai.dicom.web_address import DicomWebAddress
+
+    try:
+        return DicomWebAddress.parse(url).base
+    except ValueError:  # that of a server, then, or one that is refused in words later
+        return OF_STUDIES.sub("", url)
 
 
 def store_files(files: Sequence[Path], url: str, web: WebOptions, *, later: str, quiet: bool) -> bool:
@@ -113,7 +128,7 @@ def store_files(files: Sequence[Path], url: str, web: WebOptions, *, later: str,
     Raises:
         click.UsageError: for an address or an option that cannot work.
     """
-    with quiet_libraries(), _service(url, web) as service:
+    with quiet_libraries(), _service(service_address(url), web) as service:
         report = service.store(files)
     if not quiet:
         click.echo(f"PACS: {report}")
@@ -123,7 +138,7 @@ def store_files(files: Sequence[Path], url: str, web: WebOptions, *, later: str,
     return not report.failed
 
 
-def _service(url: str, web: WebOptions) -> DicomWeb:
+def _service(base: str, web: WebOptions) -> DicomWeb:
     from banet_monai.dicom.web import DicomWeb
 
     token = os.environ.get(web.token_env) if web.token_env else None
@@ -131,7 +146,7 @@ def _service(url: str, web: WebOptions) -> DicomWeb:
         raise click.UsageError(f"--token-env {web.token_env}: there is no such environment variable, or it is empty.")
     try:
         return DicomWeb(
-            service_address(url),
+            base,
             timeout=web.timeout,
             retries=web.retries,
             ca_bundle=web.ca_bundle,

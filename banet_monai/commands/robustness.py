@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from banet_monai.choices import CORRUPTIONS
-from banet_monai.commands.grammar import DONE, INTERRUPTED, SOME_FAILED, SeveralChoices, WorkError, print_error, shown
+from banet_monai.commands.grammar import (
+    DONE,
+    INTERRUPTED,
+    SOME_FAILED,
+    SeveralChoices,
+    WorkError,
+    print_error,
+    print_failure,
+    shown,
+)
 from banet_monai.commands.options import FILE, RunOptions, run_options
 from banet_monai.commands.pacs import check_input
 from banet_monai.commands.running import Plan, make_plan
@@ -84,7 +93,7 @@ def robustness(
     For research use, not a medical device.
     """
     steps = _strengths(strengths)
-    check_input(dataset)
+    check_input(dataset, addresses=False)
     plan = make_plan(run, {}, output=output)
     with quiet_libraries():
         cases, failures = _cases(Path(dataset), truth, val_ids, val_fraction, limit)
@@ -176,7 +185,7 @@ def _measured(
             raise WorkError(f"a finished case cannot be kept: {error.strerror or type(error).__name__}") from error
     failures = {**lacking, **failures}
     for name, reason in failures.items():
-        click.echo(f"banet: failed: {name}: {reason}", err=True)
+        print_failure(name, reason)
     if not rows:
         raise WorkError(f"none of the {len(cases) + len(lacking)} cases could be measured")
     summary = {"facts": facts, **summarise(rows, failures=failures)}

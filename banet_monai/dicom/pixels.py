@@ -81,6 +81,11 @@ def pixel_format(parsed: ParsedFile, window: str | Window | None = None) -> Pixe
     photometric = _check_kind(dataset, parsed.pixels.keyword, name)
     is_grey = photometric in GREY
     frames = max(1, integer(dataset, "NumberOfFrames", name, 1))
+    if parsed.pixels.length is not None and frames > parsed.pixels.length:  # before anything is computed for each
+        raise DicomReadError(
+            f"'{name}' states {frames} frames, which its {parsed.pixels.length} bytes of pixel data cannot hold; copy "
+            "it again from its source."
+        )
     table = modality_table(dataset, name) if is_grey else None
     rescale = ((1.0, 0.0),) * frames
     if is_grey and table is None:

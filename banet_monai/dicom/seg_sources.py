@@ -73,6 +73,7 @@ class SegSource:
         affine: (4, 4) from (column, row, slice) to RAS mm, where frames form a regular volume in the patient.
         thickness: SliceThickness in mm as stated, else the distance between slices, else 1.
         repairs: what was wrong and what was done about it, in words without values.
+        is_hounsfield: whether the values are Hounsfield units: of CT, and the object states no other unit.
     """
 
     header: Dataset
@@ -81,6 +82,7 @@ class SegSource:
     affine: NDArray[np.float64] | None
     thickness: float
     repairs: list[str]
+    is_hounsfield: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -213,15 +215,32 @@ def _source(places: Sequence[tuple[SeriesObject, int]], layout: str, affine: NDA
     has_place = layout == "volume" or (layout == "picture" and not frames[0].plane.missing)
     thickness = _thickness(first.dataset)
     if stacks_of([frame.plane for frame in frames]):
-        if not frames[0].plane.frame_of_reference:
+        stated = [frame.plane.frame_of_reference for frame in frames if frame.plane.frame_of_reference]
+        if not stated:
             repairs.append("FrameOfReferenceUID of the source is empty: a new one is stated")
-            header.FrameOfReferenceUID = generate_uid()
+        elif len(stated) < len(frames):
+            repairs.append("FrameOfReferenceUID of some images is empty: that of the others is stated")
+        header.FrameOfReferenceUID = stated[0] if stated else generate_uid()
         if not thickness:
             repairs.append("SliceThickness of the source is empty: the distance between slices is stated, or 1 mm")
     step = float(np.linalg.norm(affine[:3, 2])) if has_place else 1.0
     return SegSource(
-        header, frames, layout, affine if has_place else None, thickness or step, list(dict.fromkeys(repairs))
+        header,
+        frames,
+        layout,
+        affine if has_place else None,
+        thickness or step,
+        list(dict.fromkeys(repairs)),
+        _is_hounsfield(first.dataset),
     )
+
+
+def _is_hounsfield(dataset: Dataset) -> bool:
+    """Values of a CT image are Hounsfield units after rescaling, unless RescaleType says otherwise (PS3.3 C.8.2.1)."""
+    places = [*macro_items(dataset, 0, "PixelValueTransformationSequence"), dataset]
+    rescaled = [place for place in places if states(place, "RescaleSlope")]
+    stated = next((kind for place in places if (kind := text(place, "RescaleType"))), "HU")
+    return text(dataset, "Modality") == "CT" and bool(rescaled) and stated == "HU"
 
 
 def _stated_uid(found: str, keyword: str, stand_in: str, repairs: list[str]) -> str:
@@ -266,7 +285,8 @@ def stacks_of(planes: Sequence[Plane]) -> list[int] | None:
 
     A stack may have gaps and may be tilted. None where planes have no places in one patient space.
     """
-    if not all(map(has_usable_place, planes)) or len({plane.frame_of_reference for plane in planes}) > 1:
+    references = {plane.frame_of_reference for plane in planes if plane.frame_of_reference}
+    if not all(map(has_usable_place, planes)) or len(references) > 1:
         return None
     stacks: list[tuple[Plane, set[int]]] = []
     members = []

@@ -310,7 +310,7 @@ def _values(item: Measurement, parts: _Parts) -> list[Any]:
             words = _concept(UNITS[getattr(item, unit) if unit else ""])
             found.append(hd.sr.Measurement(_concept(concept), float(value), words))
     if len(item.intensity) == 1:  # channels of colour have no concepts
-        meaning, words = (_concept(code) for code in intensity_concept(parts.modality))
+        meaning, words = (_concept(code) for code in intensity_concept(is_hounsfield=parts.source.is_hounsfield))
         for statistic, derivation in INTENSITIES.items():
             value = getattr(item.intensity[0], statistic)
             if value is not None:

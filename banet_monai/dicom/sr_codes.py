@@ -108,6 +108,6 @@ def procedure_of(modality: str) -> Code:
     return PROCEDURES.get(modality, ANY_PROCEDURE)
 
 
-def intensity_concept(modality: str) -> tuple[Code, Code]:
-    """Concept and unit of intensities: Hounsfield units for CT, else pixel values."""
-    return (ATTENUATION, UNITS["HU"]) if modality == "CT" else (PIXEL_VALUE, UNITS[""])
+def intensity_concept(*, is_hounsfield: bool) -> tuple[Code, Code]:
+    """Concept and unit of intensities: attenuation in Hounsfield units, or pixel values."""
+    return (ATTENUATION, UNITS["HU"]) if is_hounsfield else (PIXEL_VALUE, UNITS[""])

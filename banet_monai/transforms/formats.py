@@ -151,6 +151,8 @@ class ResultWriter:
             return self._write_contours(stem, labels, probability)
         code = int(labels.meta.get("sform_code", 0)) or int(labels.meta.get("qform_code", 0)) or 1
         unit = str(labels.meta.get("spacing_unit", "mm"))
+        if labels.meta.get("layout") in ("frames", "slices"):  # which lie along an axis without a length
+            unit = "px"
         affine = labels.affine.cpu().numpy()
         return [write_label_nifti(_mask_path(stem, ".nii.gz"), ids, affine=affine, code=code, unit=unit)]
 
@@ -227,7 +229,7 @@ def write_label_nifti(
         path: ends in ``.nii.gz``.
         ids: label ids.
         affine: voxel to RAS, 4x4, in ``unit``.
-        unit: ``"mm"``, ``"micron"`` or ``"meter"``; NIfTI has none for pixels, so anything else is written as mm.
+        unit: ``"mm"``, ``"micron"`` or ``"meter"``; anything else, as pixels, is written as NIfTI's unknown unit.
         code: NIfTI's meaning of these coordinates (1 scanner, 2 aligned, …).
 
     Raises:
@@ -239,5 +241,5 @@ def write_label_nifti(
     image.set_qform(affine, code)
     if not np.allclose(image.get_qform(), affine, atol=1e-3):  # a sheared grid fits the sform alone
         image.set_qform(None, 0)
-    image.header.set_xyzt_units(unit if unit in NIFTI_UNITS else "mm")
+    image.header.set_xyzt_units(unit if unit in NIFTI_UNITS else "unknown")
     return write_beside(path, image.to_filename)

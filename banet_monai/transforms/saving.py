@@ -312,4 +312,8 @@ def result_overlay(image: MetaTensor, labels: MetaTensor) -> NDArray[np.uint8]:
     shown = RestoreGridd(keys="shown", reference="image")({"shown": image, "image": image})["shown"].as_tensor().cpu()
     if ids.ndim == 3 or ids.shape[-1] == 1:
         return overlay_picture(shown.reshape(shown.shape[:3]), ids.reshape(ids.shape[:3]))
-    return overlay_volume(shown, ids, affine=labels.affine.cpu().numpy())
+    affine = labels.affine.cpu().numpy()
+    if labels.meta.get("layout") in ("frames", "slices"):  # one after the other along the last axis, as they are stored
+        steps = np.linalg.norm(affine[:3, :2], axis=0)
+        affine = np.diag([-steps[0], -steps[1], -max(steps), 1.0])
+    return overlay_volume(shown, ids, affine=affine)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from banet_monai.report.manifest import PLAIN_NUMBER
 from banet_monai.report.page.results import CaseResult
 from banet_monai.report.page.sources import Source
 
@@ -35,6 +37,7 @@ class CaseArrays:
         spacing: along each axis of ``labels``.
         unit: of the spacing, ``"mm"`` or ``"px"``.
         drawn: ``(rows, columns, 3)``, the overlay that the run has written, where the image is gone.
+        is_part: the mask is that of a DICOM SEG without its images, which ends where the segments end.
         notes: what is missing or wrong, in words.
     """
 
@@ -47,6 +50,7 @@ class CaseArrays:
     spacing: tuple[float, ...] = ()
     unit: str = "px"
     drawn: NDArray[np.uint8] | None = None
+    is_part: bool = False
     notes: tuple[str, ...] = ()
 
     @property
@@ -69,16 +73,21 @@ def load_case(folder: Path, case: CaseResult, source: Source) -> CaseArrays:
 
 def _as_named(note: str, case: CaseResult, source: Source) -> str:
     files = [*((source.image,) if isinstance(source.image, str) else source.image), source.label]
-    for name in sorted({Path(file).name for file in files if file}, key=len, reverse=True):
-        if name != PurePosixPath(case.path).name:
-            note = note.replace(name, case.name)
-    return note
+    names = {Path(file).name for file in files if file} - {PurePosixPath(case.path).name}
+    words = [word for word in sorted(names, key=len, reverse=True) if word in note]
+    if not words:
+        return note
+    whole = [
+        rf"(?<='){re.escape(word)}(?=')" if PLAIN_NUMBER.fullmatch(word) else rf"(?<![\w.-]){re.escape(word)}(?![\w-])"
+        for word in words
+    ]
+    return re.sub("|".join(whole), lambda _: case.name, note)  # in one go: the name itself may hold such words
 
 
 def _load(folder: Path, case: CaseResult, source: Source) -> CaseArrays:
     notes: list[str] = []
     arrays, meta = _image(source, notes)
-    labels, affine, spacing, unit = _labels(folder, case, meta, notes)
+    labels, affine, spacing, unit, file = _labels(folder, case, meta, notes)
     if labels is None:
         return replace(arrays, drawn=_overlay(folder, case), notes=tuple(notes))
     arrays = replace(arrays, labels=labels)
@@ -88,11 +97,14 @@ def _load(folder: Path, case: CaseResult, source: Source) -> CaseArrays:
     if arrays.image is not None:
         arrays = replace(arrays, image=arrays.image.reshape(arrays.image.shape[0], *labels.shape))
     else:
-        arrays = replace(arrays, drawn=_overlay(folder, case), affine=affine, spacing=spacing, unit=unit)
+        is_part = file.endswith(".dcm") and labels.ndim == 3
+        arrays = replace(
+            arrays, drawn=_overlay(folder, case), affine=affine, spacing=spacing, unit=unit, is_part=is_part
+        )
     if len(arrays.spacing) < labels.ndim:
         arrays = replace(arrays, spacing=(1.0,) * labels.ndim, unit="px")
     arrays = replace(arrays, spacing=arrays.spacing[: labels.ndim])
-    truth = _truth(source.label, labels.shape, notes) if source.label else None
+    truth = _truth(source.label, labels.shape, arrays.affine, notes) if source.label else None
     return replace(arrays, truth=truth, maps=_maps(folder, case, labels.shape, notes), notes=tuple(notes))
 
 
@@ -124,8 +136,8 @@ def _image(source: Source, notes: list[str]) -> tuple[CaseArrays, Mapping[str, A
 
 def _labels(
     folder: Path, case: CaseResult, meta: Mapping[str, Any], notes: list[str]
-) -> tuple[NDArray[np.uint8] | None, NDArray[np.float64] | None, tuple[float, ...], str]:
-    """Label ids of the first result that can be read, with the affine, spacing and unit that its file states."""
+) -> tuple[NDArray[np.uint8] | None, NDArray[np.float64] | None, tuple[float, ...], str, str]:
+    """Label ids of the first result that can be read, with the affine, spacing and unit of its file, and its name."""
     masks = [file for end in MASK_SUFFIXES for file in case.files if file.endswith(end)]
     if not masks:
         notes.append("The run wrote no mask for this case.")
@@ -136,16 +148,17 @@ def _labels(
             continue
         try:
             values, affine, spacing, unit = _read_labels(path, meta)
-            return _ids(values), affine, spacing, unit
+            return _ids(values), affine, spacing, unit, file
         except Exception as error:  # a damaged file provokes any of the libraries' exceptions
             notes.append(f"'{path.name}' cannot be read ({type(error).__name__}): damaged, or changed since.")
-    return None, None, (), "px"
+    return None, None, (), "px", ""
 
 
 def _read_labels(
     path: Path, meta: Mapping[str, Any]
 ) -> tuple[NDArray[Any], NDArray[np.float64] | None, tuple[float, ...], str]:
     from banet_monai.data.masks import read_mask
+    from banet_monai.metrics.masks import IN_MM
     from banet_monai.report.contours import read_contours
 
     if path.name.endswith(".geojson"):
@@ -165,8 +178,11 @@ def _read_labels(
         import nibabel
 
         image: Any = nibabel.load(path)
-        values = _flat(np.asanyarray(image.dataobj))
-        return values, image.affine if values.ndim == 3 else None, _steps(image.affine), "mm"
+        values, unit = _flat(np.asanyarray(image.dataobj)), image.header.get_xyzt_units()[0]
+        if unit not in IN_MM:  # as this package writes results whose pixels have no size in the patient
+            return values, None, (), "px"
+        affine = np.diag([IN_MM[unit]] * 3 + [1.0]) @ image.affine
+        return values, affine if values.ndim == 3 else None, _steps(affine), "mm"
     return read_mask(path).T, None, (), "px"
 
 
@@ -203,14 +219,23 @@ def _ids(values: NDArray[Any]) -> NDArray[np.uint8]:
     return (ids > 0).astype(np.uint8) if set(np.unique(ids).tolist()) <= set(BINARY_MASK) else ids
 
 
-def _truth(path: str, shape: tuple[int, ...], notes: list[str]) -> NDArray[np.uint8] | None:
+def _truth(
+    path: str, shape: tuple[int, ...], affine: NDArray[np.float64] | None, notes: list[str]
+) -> NDArray[np.uint8] | None:
+    import torch
+    from monai.data import MetaTensor
+
     from banet_monai.data.failures import explanation
     from banet_monai.data.masks import JPEG_NOISE
+    from banet_monai.transforms.alignment import in_order_of
     from banet_monai.transforms.reading import LoadCased
 
     record = {"label": path}
     try:
-        values = _flat(LoadCased(keys="label")(record)["label"].as_tensor().numpy()[0])
+        label = LoadCased(keys="label")(record)["label"]
+        if affine is not None and len(shape) == 3:
+            label = in_order_of(label, MetaTensor(torch.zeros(1).expand(1, *shape), affine=torch.from_numpy(affine)))
+        values = _flat(label.as_tensor().numpy()[0])
         top = 255 - JPEG_NOISE
         ids = (values >= top).astype(np.uint8) if values.max(initial=0) >= top else _ids(values)
     except Exception as error:  # as above

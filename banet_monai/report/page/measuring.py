@@ -82,7 +82,8 @@ def _measure(case: CaseArrays) -> Mapping[str, Any]:
         affine=case.affine if is_placed else None,
         unit=case.unit,
     )
-    return as_json(found[0])
+    entry = as_json(found[0])
+    return {**entry, "border_distance": None, "cut_off": None} if case.is_part else entry
 
 
 def _from_entry(entry: Mapping[str, Any]) -> Measured:

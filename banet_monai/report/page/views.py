@@ -157,7 +157,7 @@ def _volume_strips(case: CaseArrays, name: str, chords: Sequence[Chord]) -> list
         truth = None if case.truth is None else _cut(case.truth, axis, index)
         picture = None if shown is None else np.swapaxes(_cut(shown, axis, index), 0, 1)
         plane = Plane(_cut(labels, axis, index), steps, picture, truth)
-        caption = f"Slice {index + 1} of {labels.shape[axis]}"
+        caption = f"Slice {index + 1}" if case.is_part else f"Slice {index + 1} of {labels.shape[axis]}"
         told = _told(name, caption.lower(), plane.labels, truth)
         panels.append(image_panel(plane, caption, told, longest=SLICE_SIDE))
     strips = [Strip("Slices", tuple(panels))]

@@ -147,7 +147,7 @@ def _compared(
 
     def load(index: int) -> Any:
         case = cases[index]
-        return load_case(results.folder, case, Source(label=sources[case.name].label))
+        return load_case(results.folder, case, sources[case.name])
 
     count = max(pool.map(lambda index: highest_label(load(index)), to_do))
     rows = list(pool.map(lambda index: compare(cases[index].name, load(index), count), to_do))
@@ -166,9 +166,9 @@ class _Renderer:
         self.wishes = wishes
 
     def __call__(self, case: CaseResult) -> PageCase:
-        source = self.sources.get(case.name, Source())
-        arrays = load_case(self.folder, case, source)
+        source, arrays = self.sources.get(case.name, Source()), CaseArrays()
         try:
+            arrays = load_case(self.folder, case, source)
             sizes = measured(self.folder, case.name, arrays)
             strips = strips_of(arrays, case.name, sizes.chords)
         except Exception as error:  # one case that nobody thought of shall not cost the page

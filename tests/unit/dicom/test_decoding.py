@@ -224,6 +224,15 @@ def test_missing_delimiter_alone_is_no_damage(tmp_path):
     assert load(path)[0].shape == (32, 24)
 
 
+def test_more_frames_than_bytes_are_refused_before_anything_is_computed_for_them(tmp_path):
+    ds = image(np.stack([NOISE] * 2), frames=2)
+    ds.NumberOfFrames = 2_000_000_000
+    with pytest.raises(
+        DicomReadError, match=r"states 2000000000 frames, which its 1536 bytes of pixel data cannot hold"
+    ):
+        load(write(ds, tmp_path / "x.dcm"))
+
+
 def test_missing_compressed_frames_are_counted(tmp_path):
     path = packed(image(np.stack([NOISE] * 3), frames=3), [jpeg(NOISE)], JPEGBaseline8Bit, tmp_path)
     with pytest.raises(DicomReadError, match=r"'packed.dcm'.*(1 of 3 compressed frames|cannot be decoded)"):

@@ -476,6 +476,21 @@ def test_old_archives_are_repaired_and_the_repairs_told_without_values(tmp_path,
     assert any("FrameOfReferenceUID" in line for line in told)
 
 
+@pytest.mark.parametrize("empty", [0, 2])
+def test_one_image_without_a_frame_of_reference_takes_no_place_away(tmp_path, empty):
+    objects = samples.ct_series()
+    stated = objects[1].FrameOfReferenceUID
+    objects[empty].FrameOfReferenceUID = ""
+    told: list[str] = []
+    files = samples.write_samples(objects, tmp_path / "source")
+    seg = written(
+        write_seg(ids_like((18, 23, 5), labels=1), files, tmp_path / "seg.dcm", task="lung", warn=told.append)
+    )
+    assert seg.FrameOfReferenceUID == stated
+    assert all("PlanePositionSequence" in group for group in seg.PerFrameFunctionalGroupsSequence)
+    assert any("FrameOfReferenceUID of some images is empty" in line for line in told)
+
+
 @pytest.mark.filterwarnings("ignore:Invalid value for VR")  # of setting the odd values here
 def test_numbers_that_are_none_are_left_out_and_this_is_told(tmp_path, caplog):
     ds = samples.dermoscopy(jpeg=True)

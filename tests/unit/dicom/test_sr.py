@@ -59,6 +59,13 @@ def ct(tmp_path):
     return make(samples.ct_series(), tmp_path)
 
 
+def change_all(objects, **attributes):
+    for ds in objects:
+        for keyword, value in attributes.items():
+            setattr(ds, keyword, value)
+    return objects
+
+
 def groups_of(report):
     content = report.content
     return [
@@ -105,6 +112,22 @@ def test_a_volume_reads_back_as_it_was_measured(ct, tmp_path):
         assert found[name] == (pytest.approx(value, rel=1e-9, abs=1e-9), unit)
     said = {answer.name.meaning: answer.value.meaning for answer in region.get_qualitative_evaluations()}
     assert said["Cut off at the border of the image"] == ("Yes" if item.cut_off else "No")
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_hounsfield"),
+    [
+        ({"RescaleType": "HU"}, True),
+        ({"RescaleType": ""}, True),
+        ({"RescaleType": "MGML", "RescaleSlope": "0.1"}, False),
+    ],
+)
+def test_values_of_a_ct_are_hounsfield_units_unless_the_object_states_another_unit(tmp_path, changes, is_hounsfield):
+    case = make(change_all(samples.ct_series(), **changes), tmp_path)
+    report = hd.sr.srread(write_measurement_report(case.found, case.seg, case.files, tmp_path / "sr.dcm"))
+    units = {name[0]: unit for name, (_, unit) in values_of(groups_of(report)).items() if name[1] == "Mean"}
+    meaning = "Attenuation Coefficient" if is_hounsfield else "Pixel value after modality transformation"
+    assert units == {meaning: "[hnsf'U]" if is_hounsfield else "1"}
 
 
 def test_a_volume_refers_to_its_segment_its_sources_and_points_of_the_patient(ct, tmp_path):

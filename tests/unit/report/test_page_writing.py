@@ -13,7 +13,11 @@ import pytest
 from PIL import Image
 
 from banet_monai.data.inputs import find_inputs
+from banet_monai.dicom import SeriesReader, write_seg
 from banet_monai.report.page import NotResultsError, write_report
+from banet_monai.report.page.loading import _as_named
+from banet_monai.report.page.results import CaseResult
+from banet_monai.report.page.sources import Source
 from tests import dicom_samples
 from tests.report_folders import Element, Page, box, evaluated, result_folder
 
@@ -318,6 +322,59 @@ def test_a_volume_is_a_row_of_slices_and_three_projections(tmp_path: Path) -> No
     assert float(figures(root, "scan")["Longest diameter"].split()[0]) == pytest.approx(24, abs=5)  # of whole voxels
     with Image.open(tmp_path / "out" / "report" / "scan.png") as drawn:
         assert drawn.size[1] > 100
+
+
+def test_a_mask_without_its_image_is_measured_in_the_unit_of_its_file(tmp_path: Path) -> None:
+    names = {"photo": (LESION.T[..., None], "unknown"), "clip": (np.stack([LESION.T] * 4, axis=-1), "unknown")}
+    names["scan"] = (np.stack([LESION.T] * 4, axis=-1), "mm")
+    extra = [{"path": f"{name}.dcm", "fate": "result", "result": f"{name}_mask.nii.gz"} for name in names]
+    out = result_folder(tmp_path, {}, extra=extra)
+    for name, (ids, unit) in names.items():
+        mask = nibabel.Nifti1Image(ids, np.diag([-0.5, -0.5, 1.0, 1.0]))
+        mask.header.set_xyzt_units(unit)
+        nibabel.save(mask, out / f"{name}_mask.nii.gz")
+    root = page_of(out)
+    assert figures(root, "photo")["Area"] == f"{int(LESION.sum())} px²"
+    assert "Volume" not in figures(root, "clip")
+    assert figures(root, "scan")["Volume"].endswith(" ml")
+
+
+def seg_results(root: Path) -> Path:
+    """A CT series with a SEG of its middle slices, and the same as NIfTI truth of all slices, stored as RAS."""
+    files = dicom_samples.write_samples(dicom_samples.ct_series(orientation=[1, 0, 0, 0, 1, 0]), root / "images" / "ct")
+    meta = SeriesReader().get_data(SeriesReader().read(files))[1]
+    ids = np.zeros((18, 23, 5), dtype=np.uint8)
+    ids[4:12, 6:15, 1:3] = 1
+    out = result_folder(root, {}, extra=[{"path": "ct", "fate": "result", "result": "ct_mask.dcm"}])
+    write_seg(ids, files, out / "ct_mask.dcm", task="lung")
+    truth = nibabel.as_closest_canonical(nibabel.Nifti1Image(ids, meta["affine"]))
+    assert not np.array_equal(np.asanyarray(truth.dataobj), ids)
+    truth.header.set_xyzt_units("mm")
+    (root / "truth").mkdir()
+    nibabel.save(truth, root / "truth" / "ct.nii.gz")
+    return out
+
+
+def test_a_seg_is_compared_on_the_grid_of_its_images_with_a_truth_of_another_orientation(tmp_path: Path) -> None:
+    root = page_of(seg_results(tmp_path), images=tmp_path / "images", truth=tmp_path / "truth")
+    assert figures(root, "ct")["JA"] == "1.000"
+    assert root.one("article").all("figcaption")[0].text.endswith("of 5")
+
+
+def test_a_seg_without_its_images_says_nothing_of_where_these_end(tmp_path: Path) -> None:
+    root = page_of(seg_results(tmp_path))
+    assert "Volume" in figures(root, "ct")
+    assert "To the border" not in figures(root, "ct")
+    assert "touches the border" not in notes(root, "ct")
+    assert not [caption for caption in root.one("article").all("figcaption") if " of " in caption.text]
+
+
+def test_notes_about_many_files_that_are_called_by_numbers_stay_short() -> None:
+    name = "1.2.840.113619.2.55.3.2831868886.123.1375690748.467"
+    case = CaseResult(name=name, path=name, files=(), warnings=())
+    source = Source(image=tuple(f"/in/{number}" for number in range(40)), label="/in/truth-7.nii.gz")
+    note = "'7' is missing; slice 7 of 40, truth-7.nii.gz has 12 slices."
+    assert _as_named(note, case, source) == f"'{name}' is missing; slice 7 of 40, {name} has 12 slices."
 
 
 def test_no_attribute_of_a_patient_is_read_unless_asked_for(tmp_path: Path) -> None:

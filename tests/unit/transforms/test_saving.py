@@ -24,6 +24,7 @@ from banet_monai.transforms import (
     ToWorkingGridd,
 )
 from banet_monai.transforms.formats import write_label_nifti
+from banet_monai.transforms.saving import result_overlay
 
 OBLIQUE = np.array([[0.8, -0.6, 0.0, -20], [0.6, 0.8, 0.0, 5], [0.0, 0.0, 2.5, 40], [0, 0, 0, 1.0]])
 
@@ -176,18 +177,44 @@ def test_a_volume_that_is_wanted_as_png_is_written_as_nifti_with_a_warning(tmp_p
 # --- volumes
 
 
-@pytest.mark.parametrize("kind", ["nifti", "dicom"])
-def test_volumes_are_written_as_uint8_nifti_in_mm_on_the_grid_of_their_image(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "unit", "layout", "written_unit"),
+    [
+        ("nifti", "mm", "volume", "mm"),
+        ("nifti", "micron", "volume", "micron"),
+        ("dicom", "mm", "volume", "mm"),
+        ("dicom", "px", "volume", "unknown"),  # NIfTI has no unit for pixels
+        ("dicom", "mm", "frames", "unknown"),  # nor for what lies between frames
+    ],
+)
+def test_volumes_are_written_as_uint8_nifti_on_the_grid_of_their_image_in_its_unit(
+    tmp_path: Path, kind: str, unit: str, layout: str, written_unit: str
+) -> None:
     ids = torch.randint(0, 3, (1, 6, 5, 4), dtype=torch.uint8)
-    pred = MetaTensor(ids, affine=torch.as_tensor(OBLIQUE), meta={"kind": kind, "spacing_unit": "px"})
+    meta = {"kind": kind, "spacing_unit": unit, "layout": layout}
+    pred = MetaTensor(ids, affine=torch.as_tensor(OBLIQUE), meta=meta)
     SaveResultd("pred", tmp_path)({"pred": pred, "name": "a"})
     written = nibabel.load(tmp_path / "a_mask.nii.gz")
     np.testing.assert_array_equal(np.asanyarray(written.dataobj), ids[0].numpy())
     assert written.get_data_dtype() == np.uint8
-    assert written.header.get_xyzt_units()[0] == "mm"
+    assert written.header.get_xyzt_units()[0] == written_unit
     for affine, code in (written.get_sform(coded=True), written.get_qform(coded=True)):
         np.testing.assert_allclose(affine, OBLIQUE, atol=1e-5)
         assert code == 1
+
+
+def test_frames_are_drawn_in_their_order_whatever_the_size_of_their_pixels(tmp_path: Path) -> None:
+    frames = torch.arange(5.0).expand(1, 16, 12, 5).clone() * 50
+    ids = torch.zeros(1, 16, 12, 5, dtype=torch.uint8)
+    ids[:, 4:10, 3:8] = 1
+    for side in (0.8, 4.0):
+        meta = {"kind": "dicom", "spacing_unit": "mm", "layout": "frames"}
+        affine = torch.diag(torch.tensor([-side, -side, 1.0, 1.0]))
+        drawn = result_overlay(MetaTensor(frames, affine=affine, meta=meta), MetaTensor(ids, affine=affine, meta=meta))
+        parts = np.array_split(drawn[..., 2].astype(float), 5, axis=1)
+        corners = [part[part.shape[0] // 2 - 30 : part.shape[0] // 2 - 20].mean() for part in parts]
+        assert corners == sorted(corners), side
+        assert corners[-1] - corners[0] > 100, side
 
 
 def test_the_meaning_of_the_coordinates_is_taken_from_the_image(tmp_path: Path) -> None:
