@@ -148,6 +148,30 @@ def test_the_words_about_the_official_pictures_give_the_figures_of_the_result_fi
     assert f"{words} on these 121" in text
 
 
+def test_the_words_about_the_hippocampus_in_slices_give_the_figures_of_both_runs():
+    rows = {row["experiment"]: row for row in tables.load_results(tables.RESULTS)["tasks/hippocampus"]}
+    whole, slices = rows["hippocampus_3d_longer"], rows["hippocampus_slices"]
+    dice = [row["summary"]["overall"]["metrics"]["dice"]["mean"] for row in (slices, whole)]
+    text = " ".join((ROOT / "docs" / "validation.md").read_text().split())
+    assert f"on the same 21 volumes: {dice[0]:.3f}, and {dice[1]:.3f} in 3D" in text
+
+    def paired(column):
+        place = whole["cases"]["columns"].index(column)
+        of = [{tuple(case[:2]): case[place] for case in row["cases"]["rows"]} for row in (whole, slices)]
+        volumes = sorted({name for name, _ in of[0]})
+        differences = [np.mean([of[1][key] - of[0][key] for key in of[0] if key[0] == name]) for name in volumes]
+        drawn = np.random.default_rng(0).choice(differences, (5000, len(differences))).mean(axis=1)
+        return np.mean(differences), *np.quantile(drawn, [0.025, 0.975])
+
+    mean, low, _ = paired("boundary_iou")
+    assert f"Boundary IoU is {mean:+.3f} better" in text
+    assert low > 0
+    for column in ("dice", "hd95", "nsd"):
+        _, low, high = paired(column)
+        assert low < 1e-3, column
+        assert high > -1e-3, column
+
+
 def test_the_words_about_worse_pictures_give_the_figures_of_both_weights():
     def ja(name):
         conditions = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())["conditions"]
