@@ -36,6 +36,8 @@ def in_order_of(mask: MetaTensor, image: MetaTensor) -> MetaTensor:
     if not (_has_place(mask) and _has_place(image)):
         return mask
     affine, goal = _affine(mask), _affine(image)
+    if _is_same_place(affine, goal, mask.shape, image.shape):
+        return mask  # also where rounding makes other axes the nearest ones, halfway between two
     orientation: Any = nibabel.orientations  # without types
     stored, wanted = orientation.io_orientation(affine), orientation.io_orientation(goal)
     if np.array_equal(stored, wanted, equal_nan=True):
@@ -47,7 +49,7 @@ def in_order_of(mask: MetaTensor, image: MetaTensor) -> MetaTensor:
         torch.from_numpy(np.ascontiguousarray(values)), meta=mask.meta, applied_operations=mask.applied_operations
     )
     turned.affine = torch.from_numpy(turned_affine)
-    if turned.shape[1:] != image.shape[1:] or _distance(turned_affine, goal, turned.shape[1:]) > 1:
+    if not _is_same_place(turned_affine, goal, turned.shape, image.shape):
         raise ValueError(
             f"mask '{_name(mask)}' is stored as {_axes(affine)} and its image '{_name(image)}' as {_axes(goal)}, and "
             "they do not cover the same place: resample the mask to the grid of the image."
@@ -68,12 +70,16 @@ def _affine(volume: MetaTensor) -> NDArray[np.float64]:
     return volume.affine.cpu().numpy().astype(np.float64)
 
 
-def _distance(first: NDArray[np.float64], second: NDArray[np.float64], shape: tuple[int, ...]) -> float:
-    """Largest distance between the same corner of two grids, in diagonals of a voxel."""
-    corners = np.array(np.meshgrid(*[(0, length - 1) for length in shape], indexing="ij")).reshape(SPATIAL, -1)
+def _is_same_place(
+    first: NDArray[np.float64], second: NDArray[np.float64], shape: tuple[int, ...], other: tuple[int, ...]
+) -> bool:
+    """Whether two grids have the same number of voxels, and the same corners within half of the finest step."""
+    if tuple(shape[1:]) != tuple(other[1:]):
+        return False
+    corners = np.array(np.meshgrid(*[(0, length - 1) for length in shape[1:]], indexing="ij")).reshape(SPATIAL, -1)
     homogeneous = np.vstack([corners, np.ones(corners.shape[1])])
     apart = np.linalg.norm(((first - second) @ homogeneous)[:SPATIAL], axis=0)
-    return float(apart.max() / np.linalg.norm(second[:SPATIAL, :SPATIAL].sum(axis=1)))
+    return bool(apart.max() <= 0.5 * np.linalg.norm(second[:SPATIAL, :SPATIAL], axis=0).min())
 
 
 def _axes(affine: NDArray[np.float64]) -> str:

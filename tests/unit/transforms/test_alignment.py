@@ -13,7 +13,7 @@ from monai.data import MetaTensor
 from banet_monai.transforms import MaskToIdsd
 from banet_monai.transforms.alignment import in_order_of
 
-SHAPE = (4, 5, 6)
+SHAPE = (2, 5, 6)
 AFFINE = np.array([[-0.8, 0, 0, 40], [0, -0.8, 0, 30], [0, 0, 2.5, -20], [0, 0, 0, 1.0]])  # LPS
 
 
@@ -53,6 +53,20 @@ def test_a_mask_of_the_same_orientation_is_left_as_it_is_wherever_it_lies() -> N
     elsewhere[:3, 3] += 100
     mask = stored_as("LPS", elsewhere)
     assert in_order_of(mask, image()) is mask
+
+
+def test_a_grid_halfway_between_two_axes_is_left_as_it_is_whatever_rounding_makes_of_it() -> None:
+    turn = np.pi / 4
+    affine = np.eye(4)
+    affine[:2, :2] = [[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]
+    for nudge in (-1e-6, 1e-6):
+        nudged = affine.copy()
+        nudged[0, 0] += nudge
+        mask = MetaTensor(torch.from_numpy(numbered())[None], affine=nudged, meta={"spacing_unit": "mm"})
+        for other in (-1e-6, 1e-6):
+            goal = affine.copy()
+            goal[1, 1] += other
+            assert in_order_of(mask, image(goal)) is mask
 
 
 def test_a_mask_that_says_nothing_of_its_place_goes_by_its_indices() -> None:
