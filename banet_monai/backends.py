@@ -227,11 +227,11 @@ class _TorchFile(ExportedNetwork):
         file = _existing(path, self.format_name)
         extra = {DESCRIPTION_FILE: ""}
         try:
-            module = self._load(file, extra, device)
+            module = self._load(file, extra)
         except Exception as error:
             raise _damaged(file, error) from error
         super().__init__(file, _from_extra(extra, file), task=task, weights=weights)
-        self.module = module
+        self.module = module.to(device)
 
     def compute(self, x: torch.Tensor) -> torch.Tensor:
         """Logits of float32 images."""
@@ -240,7 +240,7 @@ class _TorchFile(ExportedNetwork):
 
     @staticmethod
     @abstractmethod
-    def _load(file: Path, extra: dict[str, Any], device: str | torch.device) -> nn.Module:
+    def _load(file: Path, extra: dict[str, Any]) -> nn.Module:
         """What the file holds; ``extra`` is filled with the texts that it names."""
 
 
@@ -250,8 +250,8 @@ class TorchExportNetwork(_TorchFile):
     format_name = "torch-export"
 
     @staticmethod
-    def _load(file: Path, extra: dict[str, Any], device: str | torch.device) -> nn.Module:
-        return torch.export.load(file, extra_files=extra).module().to(device)
+    def _load(file: Path, extra: dict[str, Any]) -> nn.Module:
+        return torch.export.load(file, extra_files=extra).module()
 
 
 class TorchScriptNetwork(_TorchFile):
@@ -260,8 +260,8 @@ class TorchScriptNetwork(_TorchFile):
     format_name = "torchscript"
 
     @staticmethod
-    def _load(file: Path, extra: dict[str, Any], device: str | torch.device) -> nn.Module:
-        return torch.jit.load(str(file), map_location=device, _extra_files=extra)  # type: ignore[no-untyped-call]
+    def _load(file: Path, extra: dict[str, Any]) -> nn.Module:
+        return torch.jit.load(str(file), map_location="cpu", _extra_files=extra)  # type: ignore[no-untyped-call]
 
 
 def load_exported(

@@ -111,11 +111,16 @@ def _shown(plan: Plan, inputs: Inputs, output: Path, limit: int, *, no_paths: bo
 def _reason(error: Exception, case: InputCase, *, no_paths: bool) -> str:
     """Why a case failed; with ``no_paths`` its name stands for those of its files and their folder."""
     from banet_monai.data.failures import failure_reason
+    from banet_monai.report.manifest import BEGINNING, PLAIN_NUMBER
 
     reason = failure_reason(error, case.record())
     if not no_paths:
         return reason
-    names = {file.name: case.name for file in case.files}
+    names = {file.name: case.name for file in case.files if not PLAIN_NUMBER.fullmatch(file.name)}
+    numbers = {file.name for file in case.files} - names.keys()  # which elsewhere count slices or pixels
+    names |= {f"'{number}'": f"'{case.name}'" for number in numbers}
+    if (first := BEGINNING.match(reason)) and first[0] in numbers:
+        reason = case.name + reason[first.end() :]
     names[f"'{case.files[0].parent.name}'"] = f"'{case.name}'"  # a plain word elsewhere may be no folder
     words = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
     return re.sub(rf"(?<![\w.-])(?:{words})(?![\w-])", lambda found: names[found[0]], reason)

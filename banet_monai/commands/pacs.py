@@ -55,7 +55,7 @@ def check_input(source: str, *, addresses: bool = True) -> None:
         click.UsageError: for either.
     """
     if is_address(source) and not addresses:
-        raise click.UsageError("this command takes files, no address; fetch the study first: banet segment ADDRESS.")
+        raise click.UsageError("this command takes files, no address; save the study as files first.")
     if is_address(source):
         _study_address(source)
         return
@@ -104,12 +104,12 @@ def local_input(source: str, web: WebOptions, *, quiet: bool) -> Iterator[LocalI
 
 def service_address(url: str) -> str:
     """The address of the server, out of that of a study in it."""
-    from banet_monai.dicom.web_address import DicomWebAddress
+    from banet_monai.dicom.web_address import DicomWebAddress, names_study
 
     try:
         return DicomWebAddress.parse(url).base
     except ValueError:  # that of a server, then, or one that is refused in words later
-        return OF_STUDIES.sub("", url)
+        return OF_STUDIES.sub("", url) if names_study(url) else url
 
 
 def store_files(files: Sequence[Path], url: str, web: WebOptions, *, later: str, quiet: bool) -> bool:

@@ -220,7 +220,9 @@ def _examine(case: Case, num_classes: int) -> _Finding:
     wanted, given = _without_single_axes(facts.size), _without_single_axes(size)
     if facts.size and min(facts.size[:2]) < SMALLEST_SIDE:
         return _Finding("too_small", f"{_shown(image)} has {_times(facts.size)} pixels, nothing can be outlined in it")
-    if wanted and wanted[: len(given)] != given:
+    # the axes of a volume's mask may come in another order, and are turned when it is loaded
+    is_turned = len(wanted) == len(given) == 3 and sorted(wanted) == sorted(given)
+    if wanted and wanted[: len(given)] != given and not is_turned:
         text = f"{_shown(label)} has {_times(size)} pixels and its image {_times(facts.size)}: they must be equal"
         return _Finding("mismatched", text, facts.digest)
     try:

@@ -106,11 +106,12 @@ def split_cases(
 ) -> tuple[list[Case], list[Case]]:
     """Divide cases into (training, validation), each sorted by name.
 
-    The first of these that is there decides: ``val_ids``, the split of the data, their folds, ``val_fraction``.
-    Cases that the data set aside for testing are in neither part.
+    The first of these that is there decides: ``val_ids``, the split of the data, a ``val_fraction`` of 1 (which takes
+    all of them), their folds, ``val_fraction``. Cases that the data set aside for testing are in neither part.
 
     Raises:
-        ValueError: when ``val_ids`` names unknown cases, only some cases have a split or fold, or a group is divided.
+        ValueError: when ``val_ids`` names unknown cases, only some cases have a split or fold, no case is of this fold,
+            or a group is divided.
     """
     cases = sorted((case for case in cases if case.split != "test"), key=lambda case: (case.name, case.image))
     groups = [case.group for case in cases]
@@ -118,12 +119,12 @@ def split_cases(
         chosen = _listed(cases, val_ids)
     elif _all_or_none([case.split for case in cases], "split"):
         chosen = {index for index, case in enumerate(cases) if case.split == "val"}
+    elif val_fraction == 1:  # to evaluate all of it
+        chosen = set(range(len(cases)))
     elif _all_or_none([case.fold for case in cases], "fold"):
         chosen = {index for index, case in enumerate(cases) if case.fold == str(fold)}
         if not chosen:
             raise ValueError(f"no case is of fold {fold}, there are: {named(sorted({case.fold for case in cases}))}.")
-    elif val_fraction == 1:  # to evaluate all of it
-        chosen = set(range(len(cases)))
     else:
         known = _all_or_none(groups, "group")
         chosen = validation_indices(

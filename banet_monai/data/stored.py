@@ -61,10 +61,19 @@ def undo_turn(picture: Image.Image) -> Callable[[NDArray[Any]], NDArray[Any]]:
 
 
 def is_black_and_white(picture: Image.Image) -> bool:
-    """Whether a palette holds black and white alone: then its indices mean nothing, and white may be the first."""
+    """Whether a palette picture shows black and white alone: then its indices mean nothing, and white may be the first.
+
+    Label ids under a palette that says nothing, such as one that is black throughout, are not. Decodes the picture.
+    """
     palette = picture.getpalette("RGB") if picture.mode == "P" else None
-    colours = set() if palette is None else {tuple(palette[place : place + 3]) for place in range(0, len(palette), 3)}
-    return bool(colours) and colours <= {(0, 0, 0), (255, 255, 255)}
+    if palette is None:
+        return False
+    colours = [tuple(palette[place : place + 3]) for place in range(0, len(palette), 3)]
+    if set(colours) != {(0, 0, 0), (255, 255, 255)}:
+        return False
+    used = [index for _, index in picture.getcolors(1 << 8) or []]
+    shown = {colours[index] for index in used if index < len(colours)}  # type: ignore[call-overload,operator]
+    return len(shown) == len(used)
 
 
 def _as_it_is(rows: NDArray[Any]) -> NDArray[Any]:

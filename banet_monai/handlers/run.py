@@ -21,6 +21,7 @@ __all__ = ["EarlyStop", "FirstValidation", "Progress", "RunSummary", "begin_run"
 logger = logging.getLogger(__name__)
 
 OF_A_RUN = ("state.pt", "state.partial", "model.pt", "events.out.tfevents.*")  # at least one is in its folder
+LOGS = (".log", ".out", ".err", ".txt")
 FIRST_METRIC = "first_metric"  # attribute of the trainer's state
 
 
@@ -50,7 +51,7 @@ def begin_run(output_dir: str, resume: bool | str = False) -> str:
 
 def _make_folder(folder: Path, *, resume: bool) -> None:
     try:
-        if not resume and folder.is_dir() and any(folder.iterdir()):
+        if not resume and folder.is_dir() and any(not _is_log(path) for path in folder.iterdir()):
             _require_run(folder)
             number = next(n for n in range(1, 10_000) if not folder.with_name(f"{folder.name}-{n}").exists())
             aside = folder.with_name(f"{folder.name}-{number}")
@@ -63,6 +64,11 @@ def _make_folder(folder: Path, *, resume: bool) -> None:
     except OSError as error:
         reason = error.strerror or error
         raise OSError(f"cannot write to folder '{folder}': {reason}; give another by --output_dir.") from error
+
+
+def _is_log(path: Path) -> bool:
+    """Whether a file may have been made before the run for what it prints, or is hidden."""
+    return path.name.startswith(".") or (path.suffix in LOGS and path.is_file())
 
 
 def _require_run(folder: Path) -> None:
@@ -137,12 +143,19 @@ class EarlyStop:
             )
         self.validator = validator
         self.patience = patience
+        self.has_begun = False
 
     def attach(self, engine: Engine) -> None:
         """Registers for start and epoch ends of ``engine``, the trainer; attach it after the state of the run."""
         if self.patience > 0:
-            engine.add_event_handler(Events.STARTED, self)
+            engine.add_event_handler(Events.STARTED, self._start)
             engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+
+    def _start(self, engine: Engine) -> None:
+        """The first start alone may be of a resumed run; a federated client starts anew in every round."""
+        if not self.has_begun:
+            self.has_begun = True
+            self(engine)
 
     def __call__(self, engine: Engine) -> None:
         state = self.validator.state

@@ -111,7 +111,7 @@ class TrainingState:
         self.resume = as_flag(resume, "resume")
 
     def attach(self, engine: Engine) -> None:
-        """Registers for start and epoch end of ``engine``, the trainer; attach it last, after validation."""
+        """Registers for start and epoch end of ``engine``, the trainer; attach it after validation."""
         engine.add_event_handler(Events.STARTED, self.load)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
 
@@ -152,7 +152,8 @@ class TrainingState:
         if length is not None and iteration != epoch * length:
             raise ValueError(
                 f"'{self.path}' does not fit this configuration: its epochs have {iteration / max(1, epoch):g} steps, "
-                f"and now {length}; use the same training cases and batch_size, or resume=False."
+                f"and now {length}; use the same training cases, batch_size and number of processes, or "
+                "resume=False."
             )
         engine.state.epoch, engine.state.iteration = epoch, iteration
         logger.info("Resumed after epoch %d.", engine.state.epoch)

@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 RESULT_ENDS = ("_mask.png", "_mask.nii.gz", "_mask.dcm", "_mask.tif", "_contours.geojson")
 OLDER_RESULT = "results of this name in the output folder are of an earlier run or incomplete: do not rely on them"
 PLAIN_NUMBER = re.compile(r"\d{1,4}")  # a file name that is one; longer ones may be of a patient
+BEGINNING = re.compile(r"\d{1,4}(?=[ :])")
 NAMED_AT_MOST = 10  # failed cases in the closing error; all of them stand in the manifest
 
 
@@ -351,6 +352,9 @@ class RunReport:
         for name, number in self.secret_names.items():
             if name in reason:  # rarely; a search for each of thousands of names would take long
                 reason = re.sub(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", number.replace("\\", r"\\"), reason)
+        # a message about a file begins with its name, which may be a plain number
+        if (first := BEGINNING.match(reason)) and (stands := self.secret_names.get(f"'{first[0]}'")):
+            reason = stands.strip("'") + reason[first.end() :]
         return reason
 
     def _write(self, manifest: Mapping[str, Any]) -> None:

@@ -18,6 +18,7 @@ from banet_monai.robustness.catalogue import Condition
 from banet_monai.robustness.corruptions import Corruptiond
 from banet_monai.segmenter import Segmenter
 from banet_monai.transforms import LoadCased, MaskToIdsd, NormalizeImaged, RestoreGridd, ToWorkingGridd
+from banet_monai.transforms.alignment import in_order_of
 from banet_monai.transforms.grid import GridPlan, resize_labels
 from banet_monai.uncertainty import CalibrationBins, SplitUncertaintyd
 from banet_monai.uncertainty.scores import SCORES
@@ -82,10 +83,13 @@ class CaseMeasurer:
         split = next((s for s in segmenter.to_probability.transforms if isinstance(s, SplitUncertaintyd)), None)
         if place is None or split is None:
             raise ValueError("robustness needs NormalizeImaged in the preprocessing and SplitUncertaintyd after it.")
-        self.to_grid, self.normalise = Compose(steps[:place]), Compose(steps[place:])
+        read = next((n for n, step in enumerate(steps[:place]) if isinstance(step, LoadCased)), -1) + 1
+        self.read, self.to_grid = Compose(steps[:read]), Compose(steps[read:place])
+        self.normalise = Compose(steps[place:])
         self.classes = max(1, split.out_channels - 1) if split.activation == "softmax" else split.out_channels
         self.softmax = split.activation == "softmax"
-        self.truth = Compose([LoadCased(keys="label"), MaskToIdsd(keys="label", num_classes=self.classes)])
+        self.read_truth = LoadCased(keys="label")
+        self.ids = MaskToIdsd(keys="label", num_classes=self.classes)
 
     def load(self, case: Mapping[str, Any]) -> dict[str, Any]:
         """Image on the network's grid, in stored values, and truth.
@@ -96,8 +100,10 @@ class CaseMeasurer:
         Raises:
             ValueError: naming the file, when one cannot be read or the two do not fit.
         """
-        image: MetaTensor = self.to_grid({"image": case["image"]})["image"]
-        truth: torch.Tensor = self.truth({"label": case["label"]})["label"].as_tensor()
+        as_stored: MetaTensor = self.read({"image": case["image"]})["image"]
+        label = in_order_of(self.read_truth({"label": case["label"]})["label"], as_stored)
+        truth: torch.Tensor = self.ids({"label": label})["label"].as_tensor()
+        image: MetaTensor = self.to_grid({"image": as_stored})["image"]
         plan, place = _plan_of(image)
         truth = _as_plane(truth, plan)
         if tuple(truth.shape[1:]) != plan.original_shape:
@@ -109,8 +115,8 @@ class CaseMeasurer:
         if scored != plan.original_shape:
             _recorded(image.applied_operations[place])["original_shape"] = scored
             truth = resize_labels(truth, scored)
-        label = replace(plan, original_shape=scored).forward(truth, is_label=True)
-        return {"name": str(case["name"]), "image": image, "truth": truth, "label": label}
+        on_grid = replace(plan, original_shape=scored).forward(truth, is_label=True)
+        return {"name": str(case["name"]), "image": image, "truth": truth, "label": on_grid}
 
     def __call__(self, loaded: Mapping[str, Any], condition: Condition) -> CaseRow:
         """Measure a case that :meth:`load` gave under one condition.

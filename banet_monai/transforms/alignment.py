@@ -20,8 +20,9 @@ def in_order_of(mask: MetaTensor, image: MetaTensor) -> MetaTensor:
     """Turn a volume's mask to the axes of its image, where the two are stored in other orientations.
 
     The same place in the patient may have other indices in either: a DICOM series and a NIfTI mask that was drawn on a
-    conversion of it, a volume stored LPS and a mask that a tool saved as RAS. A mask whose affine is the identity says
-    nothing of where it lies: it goes by its indices, and so do pictures.
+    conversion of it, a volume stored LPS and a mask that a tool saved as RAS. A mask with steps of 1 along the axes and
+    its origin at 0, as programs write what they know no place of, says nothing of where it lies: it goes by its
+    indices, and so do pictures.
 
     Args:
         mask: ``(1, X, Y, Z)`` with the affine of its file.
@@ -52,7 +53,8 @@ def in_order_of(mask: MetaTensor, image: MetaTensor) -> MetaTensor:
     if not _is_same_place(turned_affine, goal, turned.shape, image.shape):
         raise ValueError(
             f"mask '{_name(mask)}' is stored as {_axes(affine)} and its image '{_name(image)}' as {_axes(goal)}, and "
-            "they do not cover the same place: resample the mask to the grid of the image."
+            "they do not cover the same place: resample the mask to the grid of the image; or, if it has the voxels of "
+            "the image, store it with the affine of the image."
         )
     return turned
 
@@ -63,7 +65,8 @@ def _has_place(volume: Any) -> bool:
     if volume.meta.get("spacing_unit") == "px" or not volume.meta.get("has_place", True):
         return False
     affine = _affine(volume)
-    return affine.shape == (4, 4) and not np.allclose(affine, np.eye(4)) and abs(np.linalg.det(affine)) > 0
+    is_default = affine.shape == (4, 4) and np.allclose(np.abs(affine), np.eye(4))
+    return affine.shape == (4, 4) and not is_default and abs(np.linalg.det(affine)) > 0
 
 
 def _affine(volume: MetaTensor) -> NDArray[np.float64]:

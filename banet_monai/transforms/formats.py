@@ -150,9 +150,7 @@ class ResultWriter:
         if form == "contours":
             return self._write_contours(stem, labels, probability)
         code = int(labels.meta.get("sform_code", 0)) or int(labels.meta.get("qform_code", 0)) or 1
-        unit = str(labels.meta.get("spacing_unit", "mm"))
-        if labels.meta.get("layout") in ("frames", "slices"):  # which lie along an axis without a length
-            unit = "px"
+        unit = nifti_unit(labels.meta)
         affine = labels.affine.cpu().numpy()
         return [write_label_nifti(_mask_path(stem, ".nii.gz"), ids, affine=affine, code=code, unit=unit)]
 
@@ -220,6 +218,12 @@ def write_label_png(path: Path, ids: NDArray[np.uint8], *, num_classes: int = 1)
     return write_beside(path, functools.partial(picture.save, compress_level=COMPRESSION))
 
 
+def nifti_unit(meta: Mapping[str, Any]) -> str:
+    """NIfTI's word for the unit of a grid: unknown for pixels and for frames, whose last axis has no length."""
+    unit = str(meta.get("spacing_unit", "mm"))
+    return unit if unit in NIFTI_UNITS and meta.get("layout") not in ("frames", "slices") else "unknown"
+
+
 def write_label_nifti(
     path: Path, ids: NDArray[np.uint8], *, affine: NDArray[np.float64], code: int = 1, unit: str = "mm"
 ) -> Path:
@@ -229,7 +233,7 @@ def write_label_nifti(
         path: ends in ``.nii.gz``.
         ids: label ids.
         affine: voxel to RAS, 4x4, in ``unit``.
-        unit: ``"mm"``, ``"micron"`` or ``"meter"``; anything else, as pixels, is written as NIfTI's unknown unit.
+        unit: ``"mm"``, ``"micron"``, ``"meter"`` or ``"unknown"``, see :func:`nifti_unit`.
         code: NIfTI's meaning of these coordinates (1 scanner, 2 aligned, …).
 
     Raises:
@@ -241,5 +245,5 @@ def write_label_nifti(
     image.set_qform(affine, code)
     if not np.allclose(image.get_qform(), affine, atol=1e-3):  # a sheared grid fits the sform alone
         image.set_qform(None, 0)
-    image.header.set_xyzt_units(unit if unit in NIFTI_UNITS else "unknown")
+    image.header.set_xyzt_units(unit)
     return write_beside(path, image.to_filename)

@@ -29,6 +29,7 @@ from PIL import Image
 from banet_monai.choices import UNCERTAINTY
 from banet_monai.files import write_beside
 from banet_monai.flags import as_number
+from banet_monai.transforms.formats import nifti_unit
 from banet_monai.uncertainty.inferer import SAMPLE_CHANNELS
 from banet_monai.uncertainty.scores import SCORES, case_scores
 from banet_monai.uncertainty.statistics import check_activation, entropy, probabilities
@@ -51,7 +52,6 @@ WHITE = 65535  # of a 16-bit PNG
 NOT_FINITE = "the network gave values that are no numbers (NaN or infinite): its weights or the image are damaged"
 # further channels by their number, as UncertaintyInferer and BoundaryInferer append them
 LAYOUTS = {0: (), 1: (BOUNDARY,), 3: SAMPLE_CHANNELS, 4: (*SAMPLE_CHANNELS, BOUNDARY)}
-NIFTI_UNITS = ("mm", "micron", "meter")
 
 
 class NoteTaker(Protocol):
@@ -275,6 +275,5 @@ def write_map(stem: Path, values: torch.Tensor | NDArray[Any], *, meta: Mapping[
     image.set_qform(affine, code)
     if not np.allclose(image.get_qform(), affine, atol=1e-3):  # a sheared grid fits the sform alone
         image.set_qform(None, 0)
-    unit = str(meta.get("spacing_unit", "mm"))
-    image.header.set_xyzt_units(unit if unit in NIFTI_UNITS else "mm")
+    image.header.set_xyzt_units(nifti_unit(meta))
     return write_beside(stem.with_name(f"{stem.name}.nii.gz"), image.to_filename)

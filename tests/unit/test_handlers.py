@@ -226,6 +226,23 @@ def test_a_resumed_run_that_had_ended_by_patience_ends_at_once(begun_at, trained
     assert epochs == trained
 
 
+def test_every_round_of_a_federated_client_trains_whatever_the_patience(tmp_path):
+    validator, epochs = Validator([]), []
+    engine = Engine(lambda engine, batch: None)
+    engine.add_event_handler(Events.EPOCH_COMPLETED, lambda engine: epochs.append(engine.state.epoch))
+    EarlyStop(validator, patience=2).attach(engine)
+    for round_number in range(5):
+        engine.run([0], max_epochs=round_number + 1)
+    assert epochs == [1, 2, 3, 4, 5]
+
+
+def test_a_log_that_was_begun_before_the_run_stays_in_its_folder(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "train.log").touch()
+    begin_run(str(tmp_path / "run"))
+    assert [path.name for path in tmp_path.rglob("*")] == ["run", "train.log"]
+
+
 def test_a_patience_that_ends_before_the_first_validation_is_refused():
     with pytest.raises(ValueError, match=r"patience 20 .* after 25 epochs"):
         EarlyStop(Validator([]), patience=20, interval=25)
@@ -285,9 +302,7 @@ def test_a_state_of_epochs_of_another_length_is_refused(tmp_path):
     holder.weight = weight
     engine = Engine(lambda engine, batch: None)
     TrainingState(str(path), {"network": holder, "optimizer": optimizer}, resume=True).attach(engine)
-    with pytest.raises(
-        ValueError, match="its epochs have 3 steps, and now 2; use the same training cases and batch_size"
-    ):
+    with pytest.raises(ValueError, match="its epochs have 3 steps, and now 2; use the same training cases, batch_size"):
         engine.run([0, 1], max_epochs=2)
 
 

@@ -78,7 +78,9 @@ def _as_named(note: str, case: CaseResult, source: Source) -> str:
     if not words:
         return note
     whole = [
-        rf"(?<='){re.escape(word)}(?=')" if PLAIN_NUMBER.fullmatch(word) else rf"(?<![\w.-]){re.escape(word)}(?![\w-])"
+        rf"(?:(?<=')|^){re.escape(word)}(?=['  :])"
+        if PLAIN_NUMBER.fullmatch(word)
+        else rf"(?<![\w.-]){re.escape(word)}(?![\w-])"
         for word in words
     ]
     return re.sub("|".join(whole), lambda _: case.name, note)  # in one go: the name itself may hold such words
@@ -104,7 +106,10 @@ def _load(folder: Path, case: CaseResult, source: Source) -> CaseArrays:
     if len(arrays.spacing) < labels.ndim:
         arrays = replace(arrays, spacing=(1.0,) * labels.ndim, unit="px")
     arrays = replace(arrays, spacing=arrays.spacing[: labels.ndim])
-    truth = _truth(source.label, labels.shape, arrays.affine, notes) if source.label else None
+    truth = None
+    if source.label:
+        place = {name: meta[name] for name in ("has_place", "filename_or_obj") if name in meta}
+        truth = _truth(source.label, labels.shape, arrays.affine, {"spacing_unit": "mm", **place}, notes)
     return replace(arrays, truth=truth, maps=_maps(folder, case, labels.shape, notes), notes=tuple(notes))
 
 
@@ -220,7 +225,11 @@ def _ids(values: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _truth(
-    path: str, shape: tuple[int, ...], affine: NDArray[np.float64] | None, notes: list[str]
+    path: str,
+    shape: tuple[int, ...],
+    affine: NDArray[np.float64] | None,
+    meta: Mapping[str, Any],
+    notes: list[str],
 ) -> NDArray[np.uint8] | None:
     import torch
     from monai.data import MetaTensor
@@ -234,7 +243,8 @@ def _truth(
     try:
         label = LoadCased(keys="label")(record)["label"]
         if affine is not None and len(shape) == 3:
-            label = in_order_of(label, MetaTensor(torch.zeros(1).expand(1, *shape), affine=torch.from_numpy(affine)))
+            grid = MetaTensor(torch.zeros(1).expand(1, *shape), affine=torch.from_numpy(affine), meta=dict(meta))
+            label = in_order_of(label, grid)
         values = _flat(label.as_tensor().numpy()[0])
         top = 255 - JPEG_NOISE
         ids = (values >= top).astype(np.uint8) if values.max(initial=0) >= top else _ids(values)

@@ -24,6 +24,7 @@ from banet_monai.dicom.web import PacsError
         ("https://studies.hospital.org/dicom-web/studies/1.2.3", "https://studies.hospital.org/dicom-web"),
         ("https://studies.hospital.org/dicom-web", "https://studies.hospital.org/dicom-web"),
         ("https://studies/rs", "https://studies/rs"),
+        ("https://pacs/studies/dicom-web", "https://pacs/studies/dicom-web"),
         ("https://pacs/studies-archive/rs/studies/1.2.3", "https://pacs/studies-archive/rs"),
         ("https://pacs/studies-archive/rs", "https://pacs/studies-archive/rs"),
         ("https://pacs/studies/rs/studies/1.2.3", "https://pacs/studies/rs"),

@@ -236,6 +236,8 @@ def test_without_paths_plain_numbers_in_a_reason_stay_numbers(tmp_path: Path) ->
     report = RunReport(tmp_path / "out", inputs=find_inputs(tmp_path / "in", no_paths=True), no_paths=True)
     told = report._without_paths("slice 1 of 2, 1 mm apart, of '1' and '2', of 12345678")
     assert told == "slice 1 of 2, 1 mm apart, of 'case-0001' and 'case-0003', of case-0002"
+    assert report._without_paths("1 is empty (0 bytes)") == "case-0001 is empty (0 bytes)"
+    assert report._without_paths("3 slices are missing") == "3 slices are missing"
 
 
 def test_a_relative_folder_that_is_a_plain_word_does_not_eat_words(

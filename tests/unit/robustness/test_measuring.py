@@ -182,6 +182,18 @@ def test_thick_slices_cost_what_they_cut_through(
     assert row.ja > 0.6
 
 
+def test_a_truth_of_another_orientation_is_turned_to_its_volume(volumes: CaseMeasurer, tmp_path: Path) -> None:
+    case = save_volume(tmp_path)
+    affine = np.diag([1.0, 1.0, 2.0, 1.0])
+    affine[:3, 3] = [-5, 7, 3]
+    for key in ("image", "label"):
+        nib.save(nib.Nifti1Image(np.asanyarray(nib.load(case[key]).dataobj), affine), case[key])
+    straight = volumes.load(case)
+    turned = nib.load(case["label"]).as_reoriented(np.array([[0, -1], [1, -1], [2, 1]]))
+    nib.save(turned, case["label"])
+    assert torch.equal(volumes.load(case)["truth"], straight["truth"])
+
+
 def test_conditions_follow_the_first_case_that_can_be_read(
     volumes: CaseMeasurer, pictures: CaseMeasurer, tmp_path: Path
 ) -> None:

@@ -72,6 +72,8 @@ def test_a_grid_halfway_between_two_axes_is_left_as_it_is_whatever_rounding_make
 def test_a_mask_that_says_nothing_of_its_place_goes_by_its_indices() -> None:
     mask = MetaTensor(torch.from_numpy(numbered())[None], affine=np.eye(4), meta={"spacing_unit": "mm"})
     assert in_order_of(mask, image()) is mask
+    as_itk_writes_it = MetaTensor(torch.from_numpy(numbered())[None], affine=np.diag([-1.0, -1, 1, 1]))
+    assert in_order_of(as_itk_writes_it, image(np.diag([2.0, 2, 3, 1]))) is as_itk_writes_it
     placeless = stored_as("RAS")
     placeless.meta["has_place"] = False
     assert in_order_of(placeless, image()) is placeless

@@ -167,6 +167,19 @@ def test_a_palette_of_black_and_white_is_read_by_its_colours_whichever_comes_fir
     np.testing.assert_array_equal(read_mask(tmp_path / "mask.png"), lesion * 255)
 
 
+@pytest.mark.parametrize("palette", [None, [0] * 768, [0] * 3 + [255] * 3 + [0] * 3], ids=["none", "black", "short"])
+def test_label_ids_under_a_palette_that_says_nothing_stay_label_ids(tmp_path: Path, palette: list[int] | None) -> None:
+    ids = np.array([[0, 1, 2], [2, 1, 0]], dtype=np.uint8)
+    ids = ids if palette else np.minimum(ids, 1)  # without one, Pillow writes one bit
+    picture = Image.frombytes("P", (3, 2), ids.tobytes())
+    if palette is not None:
+        picture.putpalette(palette)
+    for suffix in (".png", ".tif"):
+        picture.save(tmp_path / f"mask{suffix}")
+        np.testing.assert_array_equal(as_rows(read(tmp_path / f"mask{suffix}", keep_palette=True)[0]), ids)
+        np.testing.assert_array_equal(read_mask(tmp_path / f"mask{suffix}"), ids)
+
+
 def test_one_bit_is_0_and_255_for_a_picture_and_0_and_1_for_a_mask(tmp_path: Path) -> None:
     bits = GREY8 > 127
     Image.fromarray(bits).save(tmp_path / "a.png")
