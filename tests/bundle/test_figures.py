@@ -91,6 +91,9 @@ def test_the_words_about_finer_pictures_give_the_differences_of_the_result_files
     boundary, nsd = (report.differences(metric)["finer_both"].mean for metric in ("boundary_iou", "nsd"))
     text = " ".join((ROOT / "docs" / "validation.md").read_text().split())
     assert f"Boundary IoU {boundary:+.3f}, NSD {nsd:+.3f}" in text
+    focal = [report.differences(metric)["recipe_focal"] for metric in ("ja", "boundary_iou")]
+    assert f"loses: JA {focal[0].mean:+.3f}, Boundary IoU {focal[1].mean:+.3f}, and both intervals" in text
+    assert all(difference.by_cases[1] < 0 for difference in focal)
 
 
 def test_the_words_about_small_pictures_first_give_the_differences_of_the_result_files():
