@@ -124,12 +124,9 @@ def test_a_new_run_is_validated_once_before_its_first_step():
     assert validator.state.best_metric_epoch == 0
 
 
-def trained_for_an_epoch(folder, *, keep):
-    """A run that makes things worse; the file of the best weights that it leaves, as ``weight``."""
-    layer = torch.nn.Linear(1, 1, bias=False)
-    torch.nn.init.constant_(layer.weight, 1.0)
-    best = BestCheckpoint(str(folder), {"model": layer})
-    validator = Evaluator(
+def judge_of(layer, best):
+    """A MONAI evaluator whose key metric is the weight of a layer, with the writer of the best one."""
+    return Evaluator(
         torch.device("cpu"),
         [{"image": 0}],
         iteration_update=lambda engine, batch: (0, 0),
@@ -137,6 +134,14 @@ def trained_for_an_epoch(folder, *, keep):
         val_handlers=[best],
         decollate=False,
     )
+
+
+def trained_for_an_epoch(folder, *, keep):
+    """A run that makes things worse; the file of the best weights that it leaves, as ``weight``."""
+    layer = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.constant_(layer.weight, 1.0)
+    best = BestCheckpoint(str(folder), {"model": layer})
+    validator = judge_of(layer, best)
     trainer = Engine(lambda engine, batch: layer.weight.data.mul_(0.5))
     FirstValidation(validator, best, keep=keep).attach(trainer)
     trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda engine: validator.run(engine.state.epoch))
@@ -171,19 +176,8 @@ def test_weights_of_the_start_remain_the_best_only_where_they_are_to_be_kept(tmp
 def test_the_best_weights_stay_until_the_new_ones_are_whole(tmp_path, monkeypatch):
     layer = torch.nn.Linear(1, 1, bias=False)
     torch.nn.init.constant_(layer.weight, 1.0)
-
-    def evaluator(best):
-        return Evaluator(
-            torch.device("cpu"),
-            [{"image": 0}],
-            iteration_update=lambda engine, batch: (0, 0),
-            key_val_metric={"val_ja": Value(layer)},
-            val_handlers=[best],
-            decollate=False,
-        )
-
     best = BestCheckpoint(str(tmp_path), {"model": layer})
-    validator = evaluator(best)
+    validator = judge_of(layer, best)
     validator.run(1)
     record = best.record()
     layer.weight.data.fill_(2.0)
@@ -199,7 +193,7 @@ def test_the_best_weights_stay_until_the_new_ones_are_whole(tmp_path, monkeypatc
     (tmp_path / "model.pt").unlink()  # as a user may do before the run is resumed
     resumed = BestCheckpoint(str(tmp_path), {"model": layer})
     resumed.load_state_dict({"_saved": record})
-    evaluator(resumed).run(1)
+    judge_of(layer, resumed).run(1)
     assert float(torch.load(tmp_path / "model.pt", weights_only=True)["weight"]) == 2.0
     assert [path.name for path in tmp_path.iterdir()] == ["model.pt"]
 

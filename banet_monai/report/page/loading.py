@@ -78,7 +78,7 @@ def _as_named(note: str, case: CaseResult, source: Source) -> str:
     if not words:
         return note
     whole = [
-        rf"(?:(?<=')|^){re.escape(word)}(?=['  :])"
+        rf"(?:(?<=')|^){re.escape(word)}(?=[' :])"
         if PLAIN_NUMBER.fullmatch(word)
         else rf"(?<![\w.-]){re.escape(word)}(?![\w-])"
         for word in words
