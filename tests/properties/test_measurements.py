@@ -59,6 +59,17 @@ def mirror_bound(border, content, step):
     return border * step / 2 / content
 
 
+def hull_bound(half_axes, axes, spacing):
+    """Largest convex hull that the mask of a turned rectangle can have.
+
+    The hull is drawn through points half a step beside a pixel of the rectangle, along one axis of the grid. All of
+    them lie in the rectangle widened by the diamond of those half steps: each side moves out by the diamond's reach
+    across it, and the corners add the diamond itself.
+    """
+    reach = np.abs(axes * np.reshape(spacing, (2, 1)) / 2).max(axis=0)  # across the sides that the axes are normal to
+    return 4 * np.prod(half_axes) + 4 * np.dot(half_axes[::-1], reach) + np.prod(spacing) / 2
+
+
 # ---- smooth shapes ---------------------------------------------------------------------------------------------------
 
 
@@ -78,7 +89,7 @@ def test_an_ellipse_has_the_measures_of_its_formulas(short, ratio, angle, anisot
     assert -0.8 * step < found.longest_diameter.length - 2 * a < 1.1 * step
     assert abs(found.perpendicular_diameter.length - 2 * b) < 1.2 * step
     assert relative(found.equivalent_diameter, 2 * math.sqrt(a * b)) < 0.035
-    assert abs(found.circularity - 4 * math.pi**2 * a * b / ellipse_perimeter(a, b) ** 2) < 0.06
+    assert found.circularity == pytest.approx(min(1.0, 4 * math.pi * found.area / found.perimeter**2))
     assert found.solidity > 0.9
     assert 1 <= found.border_irregularity < 1.03
     assert found.asymmetry <= mirror_bound(ellipse_perimeter(a, b), math.pi * a * b, step)
@@ -125,6 +136,7 @@ def test_the_border_of_a_disc_grows_less_regular_with_its_teeth(radius, depth):
 
 @QUICK
 @given(st.floats(6, 25), ratios, angles, anisotropies, st.tuples(shares, shares))
+@example(6.0, 1.0, 2.822265625, 1.0, (0.0, 0.0))  # the least solid of all seen: 0.8896, where 0.843 would be allowed
 def test_a_turned_rectangle_has_the_measures_of_its_formulas(short, ratio, angle, anisotropy, offset):
     step = 0.4
     spacing = (step / anisotropy, step)
@@ -135,7 +147,7 @@ def test_a_turned_rectangle_has_the_measures_of_its_formulas(short, ratio, angle
     assert relative(found.perimeter, 4 * (a + b)) < 0.12
     assert abs(found.longest_diameter.length - diagonal) < 2.2 * step
     assert abs(found.perpendicular_diameter.length - b * diagonal / a) < 3.2 * step
-    assert found.solidity > 0.89
+    assert found.solidity >= min(1.0, found.area / hull_bound((a, b), turned(angle), spacing))
     assert found.border_irregularity < 1.04
 
 
