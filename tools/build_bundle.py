@@ -152,6 +152,8 @@ def _config(name: str, folders: Sequence[Path]) -> dict[str, Any]:
     config = _ordered(merged, contents)
     for layer in layers:
         config |= {key: value for key, value in IN_ARCHIVE.get(layer, {}).items() if key in config}
+    if name == "train" and config["init"] == "imagenet":
+        config["init"] = "present"  # training goes on where the archive has been trained, as on an annotation server
     if "network_def" in config:
         # finds the package below --bundle_root also where MONAI runs no "initialize": verify_net_in_out, *_export, load
         config["network_def"] = {"_requires_": ADD_ROOT, **config["network_def"]}

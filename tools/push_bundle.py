@@ -4,8 +4,8 @@
     hf auth login
     python tools/push_bundle.py dist/banet_skin_lesion_segmentation --repo OWNER/NAME
 
-It needs the package huggingface_hub, whose stored login is used. The version becomes a tag, and so does
-``latest_version``, which ``monai.bundle.download`` takes by default.
+It needs the package huggingface_hub, whose stored login is used. The version becomes a tag, which stays where it is,
+and ``latest_version``, which ``monai.bundle.download`` takes by default, moves to it.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from tools.zoo.file_checks import FILE_CHECKS, problems_of  # noqa: E402
 
 __all__ = ["main", "push"]
 
+LATEST = "latest_version"  # tag that MONAI downloads by default
+
 
 def push(bundle: Path, repo: str, *, private: bool = True, dry_run: bool = False) -> str:
     """Push a bundle whose files pass the checks of the zoo.
@@ -41,7 +43,7 @@ def push(bundle: Path, repo: str, *, private: bool = True, dry_run: bool = False
 
     Raises:
         ImportError: when huggingface_hub is not installed.
-        ValueError: when a check of the files fails or ``repo`` is not of that form.
+        ValueError: when a check of the files fails, ``repo`` is not of that form or holds this version already.
     """
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
         raise ValueError(f"--repo must be OWNER/NAME, got '{repo}'.")
@@ -51,7 +53,7 @@ def push(bundle: Path, repo: str, *, private: bool = True, dry_run: bool = False
     version = json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))["version"]
     files = [path for path in bundle.rglob("*") if path.is_file()]
     size = sum(path.stat().st_size for path in files) / 1e6
-    done = f"{len(files)} files of {bundle.name}, {size:.1f} MB, as {repo} with the tags {version} and latest_version"
+    done = f"{len(files)} files of {bundle.name}, {size:.1f} MB, as {repo} with the tags {version} and {LATEST}"
     if dry_run:
         return f"Would push {done}; nothing was sent."
 
@@ -60,6 +62,12 @@ def push(bundle: Path, repo: str, *, private: bool = True, dry_run: bool = False
 
     if not optional_import("huggingface_hub")[1]:
         raise ImportError("pushing needs huggingface_hub: python -m pip install huggingface_hub, then hf auth login.")
+    import huggingface_hub
+
+    hub = huggingface_hub.HfApi()
+    tags = [tag.name for tag in hub.list_repo_refs(repo).tags] if hub.repo_exists(repo) else []
+    if version in tags:
+        raise ValueError(f"{repo} holds version {version} already, nothing was sent: give the bundle the next version.")
     with tempfile.TemporaryDirectory() as folder:  # MONAI writes a card for the Hub into the folder that it pushes
         shutil.copytree(bundle, Path(folder) / bundle.name)
         address = push_to_hf_hub(
@@ -68,8 +76,10 @@ def push(bundle: Path, repo: str, *, private: bool = True, dry_run: bool = False
             bundle_dir=folder,
             private=private,
             version=version,
-            tag_as_latest_version=True,
         )
+    if LATEST in tags:  # the Hub moves no tag, and neither does MONAI
+        hub.delete_tag(repo_id=repo, tag=LATEST)
+    hub.create_tag(repo_id=repo, tag=LATEST)
     return f"Pushed {done}: {address}"
 
 

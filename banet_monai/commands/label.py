@@ -67,6 +67,7 @@ def label(
         demonstration_studies,
         find_environment,
         lay_out,
+        require_free_folder,
         require_free_port,
         require_same_code,
         server_command,
@@ -79,6 +80,7 @@ def label(
             for archive in _archives(task, bundles, app, build=False):
                 _restore(archive)
             return DONE
+        require_free_folder(app)
         require_free_port(host, port)
         chosen = check_studies(studies) if studies is not None else None
         found = find_environment(environment)
@@ -97,7 +99,8 @@ def label(
     count = "" if chosen.images is None else f" ({chosen.images} image{'' if chosen.images == 1 else 's'})"
     click.echo(f"MONAI Label {found.versions['monailabel']} with {', '.join(application.models)}")
     click.echo(f"studies: {chosen.place}{count}")
-    click.echo(f"server:  http://{host}:{port}   (Ctrl-C ends it; its log: {shown(application.folder)}/logs/app.log)")
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    click.echo(f"server:  {address}   (Ctrl-C ends it; its log: {shown(application.folder)}/logs/app.log)")
     return _run(line, variables, application.folder)
 
 

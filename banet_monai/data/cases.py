@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Case", "Inventory", "leaves_folder", "named"]
+__all__ = ["Case", "Inventory", "case_number", "leaves_folder", "named"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +44,11 @@ class Inventory(NamedTuple):
 
     cases: list[Case]
     problems: list[str]
+
+
+def case_number(number: int) -> str:
+    """What stands for the name of a case where names shall not be told: ``case-0001`` is the first."""
+    return f"case-{number:04d}"
 
 
 def leaves_folder(name: str) -> bool:

@@ -15,9 +15,10 @@ from __future__ import annotations
 import unicodedata
 from pathlib import Path
 
-from banet_monai.data.cases import Case, Inventory, named
+from banet_monai.data.cases import Case, Inventory, case_number, named
 from banet_monai.data.listfiles import read_data_list
 from banet_monai.data.splits import divided_groups, read_val_ids, validation_indices
+from banet_monai.flags import as_flag
 
 __all__ = ["IMAGE_SUFFIXES", "find_cases", "split_cases", "training_cases", "validation_cases"]
 
@@ -70,9 +71,16 @@ def validation_cases(
     val_ids: str | None = None,
     fold: int = 0,
     limit: int | None = None,
+    no_paths: bool | str = False,
 ) -> list[dict[str, str]]:
-    """Cases to validate on, sorted by name: the complement of :func:`training_cases` with the same arguments."""
-    return _side(dataset_dir, True, val_fraction=val_fraction, seed=seed, val_ids=val_ids, fold=fold, limit=limit)
+    """Cases to validate on, sorted by name: the complement of :func:`training_cases` with the same arguments.
+
+    With ``no_paths`` they are named by number (``case-0001``), for names that tell who the patient is.
+    """
+    items = _side(dataset_dir, True, val_fraction=val_fraction, seed=seed, val_ids=val_ids, fold=fold, limit=limit)
+    if as_flag(no_paths, "no_paths"):
+        items = [{**item, "name": case_number(number)} for number, item in enumerate(items, start=1)]
+    return items
 
 
 def _side(
@@ -173,7 +181,8 @@ def find_cases(dataset_dir: str | Path) -> Inventory:
         raise FileNotFoundError(f"the data folder or list '{root}' does not exist (looked from '{Path.cwd()}').")
 
     if (root / "dataset.json").is_file():
-        listed = read_data_list(root / "dataset.json", folders_hold_cases=(root / "imagesTr").is_dir())
+        in_folders = any((root / name).is_dir() for name in ("imagesTr", "images", "train"))
+        listed = read_data_list(root / "dataset.json", folders_hold_cases=in_folders)
         if listed.cases or listed.problems:
             return listed
     if (root / "imagesTr").is_dir():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ def _names_an_image(entry: dict[str, Any]) -> bool:
 
 
 def _csv_rows(content: str) -> list[dict[str, str]]:
-    table = csv.DictReader(content.splitlines(), skipinitialspace=True)
+    table = csv.DictReader(io.StringIO(content, newline=""), skipinitialspace=True)
     table.fieldnames = [(column or "").strip().lower() for column in table.fieldnames or ()]
     rows = [{key: (value or "").strip() for key, value in row.items() if isinstance(value, str)} for row in table]
     return [row for row in rows if any(row.values())]

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from banet_monai.data.cases import case_number
 from banet_monai.data.inputlists import LIST_SUFFIXES
 from banet_monai.data.searching import FoundCase, Search, common_folder, is_dicom
 from banet_monai.dicom.archives import UnpackedFiles, is_zip
@@ -209,7 +210,7 @@ def _inputs(search: Search, rules: Sequence[SeriesRule], hidden: bool) -> Inputs
             skipped += [(path, NOT_CHOSEN if is_there else MISSING) for path in paths]
             continue
         if hidden:
-            name = f"case-{number:04d}"
+            name = case_number(number)
             paths = (name,) if len(paths) == 1 else tuple(f"{name}/{k:04d}" for k in range(1, len(paths) + 1))
         files = tuple(file.path for file in item.files)
         cases.append(InputCase(item.kind, name, files, paths, item.label, item.dicom, unpacked))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 import json
 import os
 from collections import Counter
@@ -62,7 +63,7 @@ def read_data_list(path: str | Path, *, folders_hold_cases: bool = False) -> Inv
 
 
 def _csv_rows(text: str) -> list[Row]:
-    table = csv.DictReader(text.splitlines(), skipinitialspace=True)
+    table = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True)
     columns = [(column or "").strip().lower() for column in table.fieldnames or ()]
     if missing := [column for column in ("image", "label") if column not in columns]:
         raise ValueError(f"has no column {' and '.join(missing)}; its header is '{','.join(columns)}'.")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from banet_monai.data.stored import is_black_and_white, undo_turn
+from banet_monai.dicom.parsing import looks_like_dicom
 
 __all__ = ["JPEG_NOISE", "mask_ids", "read_mask"]
 
@@ -74,15 +75,19 @@ def read_mask(path: str | Path) -> NDArray[np.generic]:
     channels one of them; an alpha channel is dropped.
 
     Args:
-        path: a picture (axes row, column), or a NIfTI file (axes as stored).
+        path: a picture (axes row, column), a NIfTI file (axes as stored), or a DICOM file or folder of a series (x
+            first).
 
     Raises:
-        ValueError: when the picture has several frames or differing colours, which no rule turns into label ids.
+        ValueError: when the picture has several frames or differing colours, which no rule turns into label ids, or the
+            DICOM files form no image.
         OSError: when the file cannot be read (Pillow's and nibabel's own errors).
     """
     path = Path(path)
     if path.name.lower().endswith((".nii", ".nii.gz")):
         return np.asanyarray(nib.load(path).dataobj)  # type: ignore[attr-defined]
+    if path.is_dir() or looks_like_dicom(path):
+        return _read_dicom(path)
     with Image.open(path) as picture:
         if (frames := getattr(picture, "n_frames", 1)) > 1:
             raise ValueError(f"the mask has {frames} frames, one is needed.")
@@ -95,3 +100,11 @@ def read_mask(path: str | Path) -> NDArray[np.generic]:
     if not (colours == colours[..., :1]).all():
         raise ValueError("the mask is coloured: save it as grey (0 and 255) or as an indexed-colour PNG of label ids.")
     return colours[..., 0]
+
+
+def _read_dicom(path: Path) -> NDArray[np.generic]:
+    from banet_monai.dicom.reading import SeriesReader  # takes a second, which most masks do without
+
+    reader = SeriesReader()
+    values, _ = reader.get_data(reader.read(str(path)))
+    return np.asarray(values)

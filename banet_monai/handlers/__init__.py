@@ -5,7 +5,15 @@ from __future__ import annotations
 from banet_monai.handlers.averaging import WeightAveraging, WeightAveragingHandler
 from banet_monai.handlers.overlays import OverlayWriter
 from banet_monai.handlers.processes import join_processes, process_rank
-from banet_monai.handlers.run import EarlyStop, FirstValidation, Progress, RunSummary, begin_run, output_loss
+from banet_monai.handlers.run import (
+    EarlyStop,
+    EpochValidation,
+    FirstValidation,
+    Progress,
+    RunSummary,
+    begin_run,
+    output_loss,
+)
 from banet_monai.handlers.schedule import warmup_poly
 from banet_monai.handlers.state import BestCheckpoint, EpochSeeder, TrainingState, ValidatorState
 from banet_monai.handlers.tensorboard import EventWriter
@@ -14,6 +22,7 @@ __all__ = [
     "BestCheckpoint",
     "EarlyStop",
     "EpochSeeder",
+    "EpochValidation",
     "EventWriter",
     "FirstValidation",
     "OverlayWriter",

@@ -11,12 +11,22 @@ from typing import Any
 import torch.distributed as dist
 from ignite.engine import Engine, Events
 from ignite.handlers import ProgressBar
+from monai.engines import Evaluator
+from monai.handlers import ValidationHandler
 
 from banet_monai.flags import as_flag
 from banet_monai.handlers.processes import process_rank
 from banet_monai.handlers.state import BestCheckpoint
 
-__all__ = ["EarlyStop", "FirstValidation", "Progress", "RunSummary", "begin_run", "output_loss"]
+__all__ = [
+    "EarlyStop",
+    "EpochValidation",
+    "FirstValidation",
+    "Progress",
+    "RunSummary",
+    "begin_run",
+    "output_loss",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -118,6 +128,27 @@ class FirstValidation:
             first = float(self.validator.state.metrics[name])
             setattr(engine.state, FIRST_METRIC, first)
             logger.info("Before training: %s %.4f.", name, first)
+
+
+class EpochValidation(ValidationHandler):
+    """MONAI's handler, which also validates after the last epoch: no training ends with weights that nobody measured.
+
+    Args:
+        validator: the MONAI evaluator of the run.
+        interval: epochs from one validation to the next.
+    """
+
+    def __init__(self, validator: Evaluator, interval: int = 1) -> None:
+        super().__init__(interval=interval, validator=validator, epoch_level=True)
+
+    def attach(self, engine: Engine) -> None:
+        """Registers for epoch ends of ``engine``, the trainer."""
+        super().attach(engine)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._after_last)
+
+    def _after_last(self, engine: Engine) -> None:
+        if engine.state.epoch == engine.state.max_epochs and engine.state.epoch % self.interval:
+            self(engine)
 
 
 class EarlyStop:

@@ -4,7 +4,7 @@ Nothing here imports MONAI Label, which lives in an environment of its own. The 
 copied into the application folder and import nothing of this package but each other, by their plain names.
 """
 
-from banet_monai.label.application import Application, lay_out
+from banet_monai.label.application import Application, lay_out, require_free_folder
 from banet_monai.label.archives import check_archive, code_digest, require_same_code, sources_digest
 from banet_monai.label.environment import Environment, find_environment
 from banet_monai.label.server import ServerOptions, require_free_port, server_command
@@ -22,6 +22,7 @@ __all__ = [
     "demonstration_studies",
     "find_environment",
     "lay_out",
+    "require_free_folder",
     "require_free_port",
     "require_same_code",
     "server_command",

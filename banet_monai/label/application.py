@@ -52,10 +52,7 @@ def lay_out(folder: Path, environment: Environment, archives: Sequence[Path]) ->
     names = [archive.name for archive in archives]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"two archives are called '{repeated[0]}', and models are served by name; rename one folder.")
-    if not _is_ours(place):
-        raise FileExistsError(
-            f"'{folder}' holds other files; name a folder that is empty or does not exist: --app DIR."
-        )
+    require_free_folder(folder)
     _copy_stock(place, environment)
     for file in sorted(OWN_FILES.glob("*.py")):
         shutil.copyfile(file, place / file.name)
@@ -65,11 +62,17 @@ def lay_out(folder: Path, environment: Environment, archives: Sequence[Path]) ->
     return Application(place, tuple(names))
 
 
-def _is_ours(place: Path) -> bool:
-    """Whether a folder is free for an application, or holds one already."""
-    if not place.exists():
-        return True
-    return place.is_dir() and ((place / STOCK_MAIN).is_file() or {entry.name for entry in place.iterdir()} <= BESIDE)
+def require_free_folder(folder: Path) -> None:
+    """Refuse a folder that is neither free for an application nor holds one; nothing is written.
+
+    Raises:
+        FileExistsError: when something else is in it.
+    """
+    if not folder.exists() or (folder / STOCK_MAIN).is_file():
+        return
+    if folder.is_dir() and {entry.name for entry in folder.iterdir()} <= BESIDE:
+        return
+    raise FileExistsError(f"'{folder}' holds other files; name a folder that is empty or does not exist: --app DIR.")
 
 
 def _copy_stock(place: Path, environment: Environment) -> None:

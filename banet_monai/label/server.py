@@ -64,7 +64,8 @@ def require_free_port(host: str, port: int) -> None:
         OSError: saying which, with the option for another.
     """
     try:
-        with socket.create_server((host, port)):
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]  # IPv6 where the address is one
+        with socket.create_server((host, port), family=family):
             return
     except OSError as error:
         if error.errno == errno.EADDRINUSE:

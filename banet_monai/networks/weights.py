@@ -130,6 +130,7 @@ def initialize_weights(
     *,
     encoder_weights: str | Path | None = None,
     shipped: str | Path | None = None,
+    present: str | Path | None = None,
 ) -> str:
     """Give a network the weights that training starts from.
 
@@ -137,10 +138,12 @@ def initialize_weights(
         network: a :class:`BANet` or another network with an ``encoder``.
         init: ``"shipped"``: the file ``shipped``; ``"imagenet"``: the encoder's ImageNet weights from
             ``encoder_weights``, or else the file that the environment variable ``BANET_ENCODER_WEIGHTS`` names, or else
-            torchvision's server; ``"none"``: random weights stay; anything else is the path of a file for the whole
-            network or, in torchvision's key layout, for its encoder.
+            torchvision's server; ``"present"``: the file ``present`` where it is there, else as ``"imagenet"``;
+            ``"none"``: random weights stay; anything else is the path of a file for the whole network or, in
+            torchvision's key layout, for its encoder.
         encoder_weights: local file for ``"imagenet"``.
         shipped: file of the weights that ship with the bundle.
+        present: file of the best weights of an earlier training, which need not be there.
 
     Returns:
         The one line that was logged: which weights the network now has.
@@ -150,6 +153,8 @@ def initialize_weights(
         FileNotFoundError: when there is no such file.
         ValueError: when the weights do not fit the network or ``shipped`` is needed and not given.
     """
+    if init == "present":
+        init = str(present) if present is not None and Path(present).is_file() else "imagenet"
     if init == "imagenet":
         local = encoder_weights or os.environ.get(ENCODER_WEIGHTS_VARIABLE)
         return load_encoder_weights(network, local or "imagenet")

@@ -66,8 +66,9 @@ class RunReport:
         skipped: files that are no case, as ``(relative path, reason)``.
         weights: file of the network's weights, recorded by name and SHA-256. Empty: not recorded.
         device: device that the network runs on, in words.
-        no_paths: ``inputs`` are named by case numbers (:func:`banet_monai.data.find_inputs`): file names are taken out
-            of every message too. "true" and "false" work as well.
+        no_paths: ``inputs`` or ``records`` are named by case numbers (:func:`banet_monai.data.find_inputs`,
+            :func:`banet_monai.data.validation_cases`): file names are taken out of the manifest and of every message.
+            "true" and "false" work as well.
         page: write the page of the results too, ``report.html`` (:func:`banet_monai.report.page.write_report`). "true"
             and "false" work as well.
 
@@ -121,7 +122,9 @@ class RunReport:
         Args:
             inputs: cases with their files, and what was skipped.
         """
-        self.secret_names = _file_names(inputs) if self.no_paths else {}
+        if self.no_paths:
+            for case in inputs.cases:
+                self._hide(case.name, case.files, case.paths)
         self.given = inputs.root
         self.skipped += [(path, self._without_paths(reason)) for path, reason in inputs.skipped]
         for case in inputs.cases:
@@ -133,10 +136,25 @@ class RunReport:
 
     def expect(self, record: Mapping[str, Any]) -> None:
         """Announce a case; one that is never reported as done or failed counts as failed."""
-        image = record["image"]
+        name, image = str(record["name"]), record["image"]
         paths = [image] if isinstance(image, (str, Path)) else list(image)
-        self._expect(str(record["name"]), [self._relative(path) for path in paths])
+        shown = [self._relative(path) for path in paths]
+        if self.no_paths:
+            shown = [name] if len(paths) == 1 else [f"{name}/{number:04d}" for number in range(1, len(paths) + 1)]
+            masks = [record["label"]] if record.get("label") else []
+            self._hide(name, [Path(path) for path in [*paths, *masks]], [*shown, *[name] * len(masks)])
+        self._expect(name, shown)
         self.records.append(record)
+
+    def _hide(self, name: str, files: Sequence[Path], numbers: Sequence[str]) -> None:
+        """From now on each number stands for its file in every message, and the case's name for their folder."""
+        for file, number in zip(files, numbers, strict=True):
+            self.secret_names[str(file)] = number
+            if PLAIN_NUMBER.fullmatch(file.name):  # which elsewhere counts slices or millimetres
+                self.secret_names[f"'{file.name}'"] = f"'{number}'"
+            else:
+                self.secret_names[file.name] = number
+        self.secret_names[f"'{files[0].parent.name}'"] = f"'{name}'"  # a plain word elsewhere may be no folder
 
     def _expect(self, name: str, paths: list[str]) -> None:
         if name in self.files:
@@ -349,9 +367,10 @@ class RunReport:
                 else:  # it may be a plain word, which is a path only in quotes or where something follows in it
                     inner = re.escape(spelling.rstrip(os.sep) + os.sep)
                     reason = re.sub(rf"(?<![\w./-]){inner}", "", reason.replace(f"'{spelling}'", "'.'"))
-        for name, number in self.secret_names.items():
-            if name in reason:  # rarely; a search for each of thousands of names would take long
-                reason = re.sub(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", number.replace("\\", r"\\"), reason)
+        found = [name for name in self.secret_names if name in reason]  # few; to search for each would take long
+        for name in sorted(found, key=len, reverse=True):
+            number = self.secret_names[name].replace("\\", r"\\")
+            reason = re.sub(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", number, reason)
         # a message about a file begins with its name, which may be a plain number
         if (first := BEGINNING.match(reason)) and (stands := self.secret_names.get(f"'{first[0]}'")):
             reason = stands.strip("'") + reason[first.end() :]
@@ -367,20 +386,6 @@ class RunReport:
             raise RuntimeError(
                 f"manifest.json cannot be written: {why}; free some space or choose another folder"
             ) from error
-
-
-def _file_names(inputs: Inputs) -> dict[str, str]:
-    """File and folder names of the inputs to the number that stands for them, longest first."""
-    names: dict[str, str] = {}
-    for case in inputs.cases:
-        for file, number in zip(case.files, case.paths, strict=True):
-            names[str(file)] = number
-            if PLAIN_NUMBER.fullmatch(file.name):  # which elsewhere counts slices or millimetres
-                names[f"'{file.name}'"] = f"'{number}'"
-            else:
-                names[file.name] = number
-        names[f"'{case.files[0].parent.name}'"] = f"'{case.name}'"  # a plain word elsewhere may be no folder
-    return {name: names[name] for name in sorted(names, key=len, reverse=True)}
 
 
 def _now() -> str:

@@ -33,6 +33,8 @@ REPLACED = {
     "inference": {"bundle_root": ".", "checkpoint": "$@bundle_root + '/models/model.pt'"},
     "evaluate": {"bundle_root": ".", "checkpoint": "$@bundle_root + '/models/model.pt'"},
 }
+# an annotation server trains an archive again, and downloads nothing for it
+FIRST_WEIGHTS = {"skin_lesion": "shipped", "polyp": "present", "lung": "present", "hippocampus": "none"}
 COMPLETE = ("train", "inference", "evaluate", "metadata")  # the others are to be laid over one of these
 READS = {"train": ("train",), "inference": ("inference",), "evaluate": ("inference", "evaluate")}
 
@@ -81,7 +83,8 @@ def test_configurations_are_what_monai_merges_but_for_the_entries_that_say_where
     expected = ConfigParser.load_config_files([str(path) for path in parts if path.is_file()])
     built = load(dist / bundle_name(task) / "configs" / f"{name}.json")
     assert built["network_def"].pop("_requires_") == "$sys.path.append(@bundle_root)"
-    assert built == {**expected, **REPLACED[name]}
+    first = {"init": FIRST_WEIGHTS[task]} if name == "train" else {}
+    assert built == {**expected, **REPLACED[name], **first}
 
 
 @pytest.mark.parametrize("task", ["skin_lesion", *TASKS])
@@ -92,6 +95,15 @@ def test_configurations_are_complete_and_name_no_other_file(dist, task):
             assert not [key for key in load(path) if "::" in key]
         assert "bundle/configs" not in text.replace("Path('bundle/configs", "")
         assert "bundle/tasks" not in text
+
+
+@pytest.mark.parametrize("task", ["skin_lesion", *TASKS])
+def test_the_licence_of_the_data_names_every_picture(dist, task):
+    bundle = dist / bundle_name(task)
+    text = (bundle / "docs" / "data_license.txt").read_text(encoding="utf-8")
+    pictures = [path.name for path in bundle.rglob("*") if path.suffix in (".jpg", ".png")]
+    assert [name for name in pictures if name not in text] == []
+    assert not ("No picture is part of this bundle." in text and pictures)
 
 
 def test_entries_that_a_task_adds_stand_where_the_task_has_them(dist):

@@ -37,8 +37,7 @@ OPTIONS = [
     "ckpt_dir",
     "output_dir",
 ]
-# of volumes, DICOM and pictures that nobody chose for training
-INFERENCE_ONLY = ("slice_axis", "irregular", "window", "max_pixels")
+INFERENCE_ONLY = ("slice_axis", "max_pixels")  # of volumes and pictures that nobody chose for training
 
 
 def label(path: Path) -> str:

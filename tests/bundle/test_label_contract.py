@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -98,7 +97,7 @@ def test_every_network_has_the_dropout_that_scoring_sets(task):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_training_reads_the_entries_that_the_server_overrides(task):
-    config = json.loads((BUNDLE / "configs" / "train.json").read_text())
+    config = parser_of(task, "train").get()
     assert config["train"]["trainer"]["max_epochs"] == "@max_epochs"
     assert config["schedule"]["max_epochs"] == "@train::trainer::max_epochs"  # the server sets only that one
     assert config["training"] == "@run"

@@ -77,3 +77,12 @@ def test_cases_that_cannot_be_read_are_counted_and_the_others_measured(clone, tm
     assert (summary["n"], summary["failed"], summary["overall"]["misses"]) == (1, 1, 1)
     (row,) = rows(tmp_path / "out")
     assert (row["case"], float(row["ja"]), float(row["specificity"]), row["missed"]) == ("synthetic_001", 0, 1, "1")
+
+
+def test_without_paths_no_name_of_a_file_is_told(clone, tmp_path):
+    evaluate(clone, EVERYWHERE, tmp_path / "out", no_paths="true")
+    names = list(lesion_shares(clone))
+    assert [row["case"] for row in rows(tmp_path / "out")] == [f"case-{k:04d}" for k in range(1, len(names) + 1)]
+    told = " ".join(path.name for path in (tmp_path / "out").rglob("*"))
+    told += (tmp_path / "out" / "manifest.json").read_text()
+    assert [name for name in names if name in told] == []

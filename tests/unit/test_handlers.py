@@ -15,6 +15,7 @@ from banet_monai.handlers import (
     BestCheckpoint,
     EarlyStop,
     EpochSeeder,
+    EpochValidation,
     EventWriter,
     FirstValidation,
     TrainingState,
@@ -235,6 +236,21 @@ def test_a_log_that_was_begun_before_the_run_stays_in_its_folder(tmp_path):
     (tmp_path / "run" / "train.log").touch()
     begin_run(str(tmp_path / "run"))
     assert [path.name for path in tmp_path.rglob("*")] == ["run", "train.log"]
+
+
+@pytest.mark.parametrize(
+    ("interval", "epochs", "validated"), [(1, 3, [1, 2, 3]), (2, 5, [2, 4, 5]), (2, 4, [2, 4]), (5, 3, [3])]
+)
+def test_the_last_epoch_is_validated_whatever_the_interval(interval, epochs, validated):
+    class Noting(Evaluator):
+        def run(self, global_epoch=1):
+            found.append(global_epoch)
+
+    found = []
+    engine = Engine(lambda engine, batch: None)
+    EpochValidation(Noting(torch.device("cpu"), [0]), interval).attach(engine)
+    engine.run([0], max_epochs=epochs)
+    assert found == validated
 
 
 def test_a_patience_that_ends_before_the_first_validation_is_refused():

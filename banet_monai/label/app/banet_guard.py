@@ -62,6 +62,8 @@ def refusal(headers: Mapping[str, str], hosts: Collection[str], origins: Collect
         return f"this server is not asked as '{host}', only as {', '.join(sorted(hosts))}; {HOSTS}=NAME allows others."
     if origin and origin not in origins and _place(origin) != host:
         return f"requests of the web page '{origin}' are refused; {ORIGINS}={origin} allows them."
+    if not origin and headers.get("sec-fetch-site") == "cross-site" and headers.get("sec-fetch-mode") != "navigate":
+        return "another web page may not show what lies here."  # a picture or script: no origin is told with it
     return ""
 
 

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from banet_monai.data import check_dataset, require_valid, training_cases, validation_cases
+from tests.dicom_objects import image, write
 
 
 def save(root: Path, name: str, pixels: np.ndarray) -> Path:
@@ -145,3 +146,13 @@ def test_require_valid_names_ten_errors_and_counts_the_others(tmp_path):
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"absent' does not exist"):
         require_valid(tmp_path / "absent")
+
+
+def test_masks_may_be_dicom_as_in_training(root):
+    stored = (square() > 0).astype(np.uint16)
+    for mask in sorted((root / "train" / "masks").iterdir()):
+        write(image(stored, modality="MR"), mask.with_suffix(".dcm"))
+        mask.unlink()
+    report = check_dataset(root)
+    assert report.errors == []
+    assert report.training == 4

@@ -307,3 +307,23 @@ def test_accents_in_one_or_two_characters_pair_and_are_found_in_lists(tmp_path):
     touch(tmp_path, f"images/{composed}.png", f"masks/{apart}.png", "images/b.png", "masks/b.png")
     (tmp_path / "val.txt").write_text(apart)
     assert names(validation_cases(str(tmp_path), val_ids=str(tmp_path / "val.txt"))) == [composed]
+
+
+def test_a_description_beside_the_folders_is_no_list(tmp_path):
+    touch(tmp_path, "images/a.png", "masks/a.png", "images/b.png", "masks/b.png")
+    (tmp_path / "dataset.json").write_text('{"title": "Lesions", "license": "CC0"}')
+    assert names(training_cases(str(tmp_path), val_fraction=0)) == ["a", "b"]
+
+
+@pytest.mark.parametrize("sign", ["\x85", "\u2028", "\x0b"])
+def test_file_names_of_a_csv_keep_signs_that_only_look_like_line_ends(tmp_path, sign):
+    touch(tmp_path, f"x{sign}y.png", "mask.png")
+    (tmp_path / "list.csv").write_text(f"image,label\nx{sign}y.png,mask.png\n", encoding="utf-8")
+    assert names(training_cases(str(tmp_path / "list.csv"), val_fraction=0)) == [f"x{sign}y"]
+
+
+def test_cases_to_validate_on_are_numbered_where_names_shall_not_be_told(tmp_path):
+    touch(tmp_path, *[f"{part}/{name}.png" for part in ("images", "masks") for name in ("DOE", "ROE", "ZOE")])
+    cases = validation_cases(str(tmp_path), val_fraction=1, no_paths="true")
+    assert names(cases) == ["case-0001", "case-0002", "case-0003"]
+    assert [Path(case["image"]).stem for case in cases] == ["DOE", "ROE", "ZOE"]

@@ -4,6 +4,7 @@ import pytest
 from PIL import Image
 
 from banet_monai.data import mask_ids, read_mask
+from tests.dicom_objects import image, write
 
 
 @pytest.mark.parametrize("dtype", [bool, np.uint8, np.int16, np.float32])
@@ -104,3 +105,12 @@ def test_a_nifti_mask_keeps_its_axes(tmp_path):
     labels = np.arange(24, dtype=np.uint8).reshape(2, 3, 4) % 3
     nib.save(nib.Nifti1Image(labels, np.eye(4)), tmp_path / "m.nii.gz")
     np.testing.assert_array_equal(mask_ids(read_mask(tmp_path / "m.nii.gz"), num_classes=2), labels)
+
+
+@pytest.mark.parametrize("high", [1, 255])
+def test_a_dicom_mask_is_read_x_first(tmp_path, high):
+    stored = np.zeros((12, 20), np.uint16)  # rows, columns
+    stored[2:5, 7:16] = high
+    write(image(stored, modality="MR"), tmp_path / "mask.dcm")
+    ids = mask_ids(read_mask(tmp_path / "mask.dcm"))
+    np.testing.assert_array_equal(ids, (stored > 0).T)

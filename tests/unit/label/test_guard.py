@@ -19,6 +19,8 @@ HERE = {"127.0.0.1", "localhost", "::1"}
         {"host": "127.0.0.1:8000", "origin": "http://127.0.0.1:8000"},  # a page of the server: OHIF
         {"host": "localhost:8000", "origin": "http://localhost:8000"},
         {"host": "127.0.0.1:8000", "origin": "http://viewer.hospital:3000"},  # allowed by name
+        {"host": "127.0.0.1:8000", "sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"},  # somebody's link
+        {"host": "127.0.0.1:8000", "sec-fetch-site": "same-origin", "sec-fetch-mode": "no-cors"},  # a picture of OHIF's
     ],
 )
 def test_programs_own_pages_and_pages_that_were_named_may_ask(headers):
@@ -40,6 +42,10 @@ def test_programs_own_pages_and_pages_that_were_named_may_ask(headers):
         ({"host": "elsewhere.example", "origin": "http://elsewhere.example"}, "not asked as"),
         ({"host": "[broken"}, "not asked as"),
         ({}, "not asked as ''"),
+        (
+            {"host": "127.0.0.1:8000", "sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors"},
+            "another web page may not show what lies here",
+        ),
     ],
 )
 def test_other_pages_and_other_names_are_refused(headers, words):

@@ -160,3 +160,21 @@ def test_a_port_that_is_taken_is_refused_with_the_option_for_another():
 def test_an_address_of_another_machine_is_refused():
     with pytest.raises(OSError, match=r"nothing can listen at port 8000 of 192\.0\.2\.1 \(.*\); choose another --host"):
         require_free_port("192.0.2.1", 8000)
+
+
+def test_a_port_of_an_ipv6_address_is_looked_for_there():
+    if not has_ipv6():
+        pytest.skip("this machine has no IPv6")
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(OSError, match=rf"port {port} of ::1 is taken by another program"):
+            require_free_port("::1", port)
+    require_free_port("::1", port)
+
+
+def has_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True

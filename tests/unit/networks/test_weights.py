@@ -321,6 +321,14 @@ def test_init_shipped_needs_the_file():
         initialize_weights(tiny(), "shipped")
 
 
+def test_init_present_takes_the_file_where_it_is_and_imagenet_elsewhere(mobilenet_file, tmp_path):
+    present = tmp_path / "model.pt"
+    options = {"encoder_weights": mobilenet_file, "present": present}
+    assert initialize_weights(tiny(), "present", **options).startswith("weights: encoder mobilenet_v2 from")
+    torch.save(tiny().state_dict(), present)
+    assert initialize_weights(tiny(), "present", **options) == f"weights: whole network from {present}"
+
+
 def test_init_imagenet_prefers_the_argument_to_the_variable(mobilenet_file, monkeypatch, log, tmp_path):
     monkeypatch.setenv(ENCODER_WEIGHTS_VARIABLE, str(tmp_path / "other.pt"))
     line = initialize_weights(tiny(), "imagenet", encoder_weights=mobilenet_file)

@@ -358,3 +358,28 @@ def test_a_run_tells_those_that_wait_for_its_beginning_once_and_late_ones_at_onc
     report.begin(find_inputs(tmp_path / "in"))
     report.at_begin(lambda: told.append("late"))
     assert told == ["early", "late"]
+
+
+def test_records_without_paths_are_told_by_their_numbers(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    image, mask = tmp_path / "images" / "DOE_JANE.png", tmp_path / "masks" / "DOE_JANE_mask.png"
+    series = [str(tmp_path / "ROE_MAX" / name) for name in ("roe.1.dcm", "roe.2.dcm")]
+    records = [
+        {"name": "case-0001", "image": str(image), "label": str(mask)},
+        {"name": "case-0002", "image": series},
+    ]
+    report = RunReport(tmp_path / "out", records=records, input_root=tmp_path, no_paths=True)
+    report.done("case-0001", tmp_path / "out" / "case-0001_mask.png")
+    report.failed("case-0002", "'roe.2.dcm' is empty, not like 'DOE_JANE_mask.png' of DOE_JANE.png")
+    with pytest.raises(CasesFailedError):
+        report.finish()
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert [entry["path"] for entry in manifest["files"]] == [
+        "case-0001",
+        "case-0002",
+        "case-0002/0001",
+        "case-0002/0002",
+    ]
+    assert manifest["files"][1]["reason"] == "'case-0002/0002' is empty, not like 'case-0001' of case-0001"
+    for told in (caplog.text, str(manifest)):
+        assert "doe" not in told.lower()
+        assert "roe" not in told.lower()
