@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +69,8 @@ def matrix_rate(options: argparse.Namespace) -> float:
     return max(rates)
 
 
-def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """The card's rate, and each form's time and share of that rate."""
+def measure(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """The card's rate, and each form's time and share of that rate: a report after each form, the next longer."""
     device, dtype, size = torch.device(options.device), getattr(torch, options.dtype), options.image_size
     network: BANet = ConfigParser({"network": BANET[PAPER]}).get_parsed_content("network").eval()
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
@@ -83,17 +83,18 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     images = torch.rand(options.batch, 3, size, size, device=device).to(memory_format=torch.channels_last)
     with torch.inference_mode():
         rate, rows = matrix_rate(options), []
-        for name, mode in forms.items():
+    for name, mode in forms.items():
+        with torch.inference_mode():
             fast = optimize(network, dtype=dtype, compile_mode=mode)
             seconds = seconds_of(lambda fast=fast: fast(images), options.steps, device)
-            rows.append({"form": name, "median_s": seconds, "share": flops / seconds / rate})
-    return {
-        "machine": describe_machine(),
-        "conditions": {key: value for key, value in vars(options).items() if key != "out"},
-        "matrix_flops_per_s": rate,
-        "network_flops": flops,
-        "rows": rows,
-    }
+        rows.append({"form": name, "median_s": seconds, "share": flops / seconds / rate})
+        yield {
+            "machine": describe_machine(),
+            "conditions": {key: value for key, value in vars(options).items() if key != "out"},
+            "matrix_flops_per_s": rate,
+            "network_flops": flops,
+            "rows": rows,
+        }
 
 
 def format_markdown(report: dict[str, Any]) -> str:
@@ -114,10 +115,10 @@ def format_markdown(report: dict[str, Any]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure, print, and write JSON and Markdown."""
+    """Measure, print, and write JSON and Markdown after each form: compiling may take minutes, and fail."""
     options = parse_arguments(arguments)
-    report = measure(options)
-    write_report(options.out, "card_rate", report, format_markdown(report))
+    for report in measure(options):
+        write_report(options.out, "card_rate", report, format_markdown(report))
 
 
 if __name__ == "__main__":

@@ -139,12 +139,21 @@ def format_markdown(report: dict[str, Any]) -> str:
         f"Batch of {conditions['batch']}, pictures of {size} x {size} pixels. Time is the median, with quartiles in "
         "brackets; relative to the plain paper's form is the median over rounds of paired times. Processes per row: "
         f"{conditions['rounds']}, timed calls in each: {conditions['steps']}, calls before to warm up: "
-        f"{conditions['warmup']}. Memory: peak of the process above Python and its libraries.",
+        f"{conditions['warmup']}. Memory: peak of the process above Python and its libraries.{_on_gpu(report)}",
         "",
         "| network | form | type | time (ms) | fastest | relative | goal | peak memory (MiB) |",
         "|---|---|---|---:|---:|---:|---|---:|",
     ]
     return "\n".join([*lines, *map(_format_entry, report["rows"])]) + "\n"
+
+
+def _on_gpu(report: dict[str, Any]) -> str:
+    """What is different on a GPU; a result that does not know its convolutions says nothing of them."""
+    if report["conditions"]["device"] == "cpu":
+        return ""
+    tf32 = report["machine"].get("tf32_convolutions")
+    kind = "" if tf32 is None else f" Convolutions of the float32 rows: {'TF32' if tf32 else 'float32'}."
+    return f" On CUDA: what PyTorch had allocated.{kind}"
 
 
 def _format_entry(entry: dict[str, Any]) -> str:

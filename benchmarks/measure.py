@@ -20,7 +20,7 @@ from banet_monai.losses import BANetLoss
 from banet_monai.networks import on_device
 from benchmarks.machine import describe_machine, resident_mib
 
-__all__ = ["Job", "Result", "measure"]
+__all__ = ["Job", "Result", "machine_on", "measure", "peak_mib"]
 
 Step = Callable[[], object]
 
@@ -72,10 +72,21 @@ def measure(job: Job) -> Result:
     for _ in range(job.warmup):
         step()
     seconds = [_time(step, device) for _ in range(job.steps)]
-    on_gpu = device.type == "cuda"
-    peak = torch.cuda.max_memory_allocated(device) / 2**20 if on_gpu else resident_mib("VmHWM") - before
     parameters = sum(p.numel() for p in network.parameters())
-    return Result(seconds, parameters, flops, round(peak, 1), describe_machine())
+    return Result(seconds, parameters, flops, peak_mib(device, above=before), machine_on(device))
+
+
+def peak_mib(device: torch.device, *, above: float = 0.0) -> float:
+    """Peak memory in MiB: of this process above what it held before; on CUDA what PyTorch's allocator held."""
+    if device.type == "cuda":
+        return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
+    return round(resident_mib("VmHWM") - above, 1)
+
+
+def machine_on(device: torch.device) -> dict[str, object]:
+    """The machine; on CUDA also whether float32 convolutions round their factors to TF32, as PyTorch lets them."""
+    machine = describe_machine()
+    return machine | {"tf32_convolutions": torch.backends.cudnn.allow_tf32} if device.type == "cuda" else machine
 
 
 def _autocast(job: Job) -> torch.autocast:

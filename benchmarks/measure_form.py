@@ -12,7 +12,8 @@ import torch
 from monai.bundle import ConfigParser
 
 from benchmarks.forms import callable_form
-from benchmarks.machine import describe_machine, resident_mib
+from benchmarks.machine import resident_mib
+from benchmarks.measure import machine_on, peak_mib
 
 
 def measure(job: dict[str, Any]) -> dict[str, Any]:
@@ -29,13 +30,11 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
             call(images)
         ready = time.perf_counter() - start
         seconds = [_time(call, images, device) for _ in range(job["steps"])]
-    on_gpu = device.type == "cuda"
-    peak = torch.cuda.max_memory_allocated(device) / 2**20 if on_gpu else resident_mib("VmHWM") - before
     return {
         "seconds": seconds,
         "ready_s": round(ready, 2),
-        "peak_memory_mib": round(peak, 1),
-        "machine": describe_machine(),
+        "peak_memory_mib": peak_mib(device, above=before),
+        "machine": machine_on(device),
     }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.machine import describe_machine, resident_mib
+from benchmarks.measure import machine_on, peak_mib
 from benchmarks.training_speed import load_parser, time_training
 
 __all__ = ["measure"]
@@ -22,10 +22,11 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     if job["definition"] is not None:
         parser["network_def"] = job["definition"]
     parser["train::dataset::progress"] = False
+    device = torch.device(parser.get_parsed_content("device"))
     return {
         **time_training(parser, job["steps"], warmup=1),
-        "peak_memory_mib": round(resident_mib("VmHWM"), 1),
-        "machine": describe_machine(),
+        "peak_memory_mib": peak_mib(device),
+        "machine": machine_on(device),
     }
 
 

@@ -23,7 +23,7 @@ from monai.inferers import SliceInferer, SlidingWindowInferer
 from banet_monai.export import optimize
 from banet_monai.inferers import SegmentationInferer
 from banet_monai.networks import on_device
-from benchmarks.machine import describe_machine, resident_mib
+from benchmarks.measure import machine_on, peak_mib
 
 __all__ = ["WAYS", "measure"]
 
@@ -67,8 +67,8 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
         "seconds": seconds,
         "windows": sum(sizes),
         "relative_difference": difference,
-        "peak_memory_mib": round(resident_mib("VmHWM"), 1),
-        "machine": describe_machine(),
+        "peak_memory_mib": peak_mib(device),
+        "machine": machine_on(device),
     }
 
 

@@ -12,6 +12,7 @@ import os
 import statistics
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,10 @@ def run_job(name: str, mode: str, options: argparse.Namespace) -> dict[str, Any]
 
 
 def summarize(results: dict[tuple[str, str], list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """One row for each network and mode; relative times are paired round by round with the reference's."""
+    """One row for each network and mode; relative times are paired round by round with the reference's.
+
+    Before the end a round may be missing on either side: it has no pair then.
+    """
     rows = []
     for (name, mode), rounds in results.items():
         seconds = sorted(value for one in rounds for value in one["seconds"])
@@ -98,7 +102,7 @@ def summarize(results: dict[tuple[str, str], list[dict[str, Any]]]) -> list[dict
             "relative_time": None,
         }
         if (REFERENCE, mode) in results:
-            pairs = zip(rounds, results[REFERENCE, mode], strict=True)
+            pairs = zip(rounds, results[REFERENCE, mode], strict=False)
             row["relative_time"] = statistics.median(
                 statistics.median(one["seconds"]) / statistics.median(reference["seconds"]) for one, reference in pairs
             )
@@ -139,11 +143,29 @@ def _format_row(row: dict[str, Any]) -> str:
     )
 
 
+def make_report(
+    results: dict[tuple[str, str], list[dict[str, Any]]], names: list[str], options: argparse.Namespace
+) -> dict[str, Any]:
+    """What was measured so far, in the order of the table."""
+    found = {(name, mode): results[name, mode] for name in names for mode in MODES if (name, mode) in results}
+    return {
+        "machine": next(iter(found.values()))[0]["machine"],
+        "conditions": {key: value for key, value in vars(options).items() if key not in ("out", "networks")},
+        "rows": summarize(found),
+        "seconds_of_each_process": [
+            {"network": name, "mode": mode, "seconds": [one["seconds"] for one in rounds]}
+            for (name, mode), rounds in found.items()
+        ],
+    }
+
+
 def main(arguments: list[str] | None = None) -> None:
-    """Measure, print, and write JSON and Markdown."""
+    """Measure, print, and write JSON and Markdown; until the end those of what was measured so far lie beside."""
     options = parse_arguments(arguments)
     names = choose_networks(options)
     jobs = list(plan_jobs(names, options))
+    stem = f"network_speed_{options.device.replace(':', '')}_{options.dtype}" + ("_quick" if options.quick else "")
+    so_far = f"{stem}_so_far"
     results: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     for number, (name, mode) in enumerate(jobs, start=1):
         result = run_job(name, mode, options)
@@ -152,20 +174,12 @@ def main(arguments: list[str] | None = None) -> None:
             f"{number:3d}/{len(jobs)}  {mode:8s} {statistics.median(result['seconds']) * 1e3:9.1f} ms  {name}",
             flush=True,
         )
-
-    order = [(name, mode) for name in names for mode in MODES]
-    conditions = {key: value for key, value in vars(options).items() if key not in ("out", "networks")}
-    report = {
-        "machine": results[order[0]][0]["machine"],
-        "conditions": conditions,
-        "rows": summarize({key: results[key] for key in order}),
-        "seconds_of_each_process": [
-            {"network": name, "mode": mode, "seconds": [one["seconds"] for one in results[name, mode]]}
-            for name, mode in order
-        ],
-    }
-    stem = f"network_speed_{options.device.replace(':', '')}_{options.dtype}" + ("_quick" if options.quick else "")
+        report = make_report(results, names, options)
+        with redirect_stdout(None):  # the table is shown once, at the end
+            write_report(options.out, so_far, report, format_markdown(report))
     write_report(options.out, stem, report, format_markdown(report))
+    for suffix in (".json", ".md"):
+        (options.out / f"{so_far}{suffix}").unlink()
 
 
 if __name__ == "__main__":

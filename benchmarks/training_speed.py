@@ -13,9 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.data import ConcatDataset, Dataset
 
 from benchmarks.machine import describe_machine
 from benchmarks.reporting import RESULTS, ROOT, write_report
+
+EPOCH_BATCHES = 100  # at least: with them no command line of ours times a step that begins an epoch
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -54,8 +57,23 @@ def load_parser(options: argparse.Namespace) -> Any:
         changes["dataset_dir"] = options.dataset_dir
     for name, value in changes.items():
         parser[name] = value
+    parser["train::dataloader::dataset"] = {
+        "_target_": "benchmarks.training_speed.repeated",
+        "dataset": "@train::dataset",
+        "batch_size": "@batch_size",
+    }
     parser.get_parsed_content("memory")  # as a run does it
     return parser
+
+
+def repeated(dataset: Dataset[Any], batch_size: int) -> Dataset[Any]:
+    """The pictures so often that an epoch has at least 100 batches, as of a large data set; augmentation differs.
+
+    An epoch begins with loading processes that start. With one batch an epoch, as 48 pictures make at a batch of 64,
+    nothing but that would be timed.
+    """
+    pictures = len(dataset)  # type: ignore[arg-type]
+    return ConcatDataset([dataset] * max(1, -(-EPOCH_BATCHES * batch_size // pictures)))
 
 
 def endless(loader: Any) -> Any:
@@ -118,7 +136,7 @@ def time_validation(parser: Any) -> dict[str, float]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure and write ``training_speed.json`` and ``training_speed.md``."""
+    """Measure and write ``training_speed.json`` and ``training_speed.md``, on CUDA ``training_speed_cuda``."""
     options = parse_arguments(arguments)
     parser = load_parser(options)
     parser["validate::handlers"] = []
@@ -131,7 +149,13 @@ def main(arguments: list[str] | None = None) -> None:
     }
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss + resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     result["peak_memory_gib"] = peak / 2**20  # Linux counts in KiB; the process and its largest worker
-    write_report(options.out, "training_speed" + ("_quick" if options.quick else ""), result, table(result))
+    stem = stem_of(torch.device(parser.get_parsed_content("device")), quick=options.quick)
+    write_report(options.out, stem, result, table(result))
+
+
+def stem_of(device: torch.device, *, quick: bool = False) -> str:
+    """Name of the result, without ending: the configuration takes CUDA by itself where there is one."""
+    return "training_speed" + ("" if device.type == "cpu" else f"_{device.type}") + ("_quick" if quick else "")
 
 
 def table(result: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 PARTIAL = "partial"  # folder of the cases that are done, until all of them are
 FORMAT = 1  # of these files
+PACKAGE = Path(banet_monai.__file__).parent
 
 Progress = Callable[[int], None]
 
@@ -41,8 +43,8 @@ def robustness(
         measurer: holds the network.
         cases: data dictionaries with ``name``, ``image`` and ``label``.
         conditions: the clean one among them.
-        folder: keeps each finished case in ``folder/partial``; what lies there from a run with the same facts and files
-            is taken over. None: nothing is kept.
+        folder: keeps each finished case in ``folder/partial``; what lies there from a run of the same code with the
+            same facts and files is taken over. None: nothing is kept.
         facts: what the figures depend on besides cases and conditions: weights, settings. JSON values.
         progress: told how many evaluations (a case under a condition) are done with each case.
 
@@ -89,7 +91,7 @@ def _fingerprint(case: Mapping[str, Any], conditions: Sequence[Condition], facts
     files = [file for key in ("image", "label") for file in _files(case[key])]
     content = {
         "format": FORMAT,
-        "version": banet_monai.__version__,
+        "code": _code_digest(PACKAGE),
         "bins": BINS,
         "case": str(case["name"]),
         "files": [[str(file), *_stamp(file)] for file in files],
@@ -97,6 +99,15 @@ def _fingerprint(case: Mapping[str, Any], conditions: Sequence[Condition], facts
         "facts": dict(facts),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+
+@cache
+def _code_digest(folder: Path) -> str:
+    """Digest of the Python files below ``folder``: the version of the package stays while its code changes."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.rglob("*.py")):
+        digest.update(f"{file.relative_to(folder).as_posix()}\0".encode() + hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()[:32]
 
 
 def _files(value: Any) -> list[Path]:

@@ -6,18 +6,17 @@ import csv
 import hashlib
 import json
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from banet_monai.inferers import autocast_dtype
 from benchmarks.accuracy.checking import learning_settings, network_facts
 from benchmarks.accuracy.definitions import ROOT, Run
 from benchmarks.accuracy.execution import Places, Workplace, overrides
-from benchmarks.machine import describe_machine
+from benchmarks.accuracy.sources import machine_of
 
 __all__ = ["FORMAT", "collect", "definition", "learning_curve"]
 
@@ -49,7 +48,6 @@ def collect(run: Run, places: Places, evaluation: Mapping[str, Any]) -> dict[str
     curve = learning_curve(place.training, progress["iteration"] // progress["epoch"])
     best = max(range(len(curve["epoch"])), key=lambda index: curve["val_ja"][index])
     summary = json.loads((place.evaluation / "summary.json").read_text(encoding="utf-8"))
-    gpu = json.loads((place.folder / "gpu.json").read_text(encoding="utf-8"))
     times = [seconds for seconds in curve["seconds"] if seconds is not None]
     return {
         "format": FORMAT,
@@ -68,16 +66,18 @@ def collect(run: Run, places: Places, evaluation: Mapping[str, Any]) -> dict[str
             "seconds_per_epoch": round(statistics.median(times), 1) if times else None,
             "steps": progress["iteration"],
             "best_epoch_of_curve": curve["epoch"][best],
-            "seconds_to_best": round(sum(seconds or 0.0 for seconds in curve["seconds"][: best + 1]), 1),
+            "seconds_to_best": _seconds_to(best, curve),
             "starts": len(segments),
+            "sources": _different(segment.get("sources") for segment in segments),
+            "machines": _different(segment["machine"] for segment in segments if "machine" in segment),
             "cpu_seconds": _sum_or_none([segment.get("cpu_seconds") for segment in segments]),
-            "peak_memory_mib": max(s["peak_memory_mib"] for s in segments if s["peak_memory_mib"] is not None),
-            **gpu,
+            "peak_memory_mib": max((m for s in segments if (m := s["peak_memory_mib"]) is not None), default=None),
+            "peak_gpu_memory_mib": _gpu_peak(place.gpu_peak),
         },
         "curve_of": "all held-back cases" if run.curve_cases is None else f"first {run.curve_cases} held-back cases",
         "curve": curve,
         "evaluation": dict(evaluation),
-        "machine": {**describe_machine(), "autocast": _autocast(str(run.settings.get("amp", "auto")))},
+        "machine": machine_of(run),
         "configuration": {
             str(file.relative_to(ROOT)): hashlib.sha256(file.read_bytes()).hexdigest()[:12]
             for file in (*run.training_files(), *run.evaluation_files())
@@ -92,10 +92,32 @@ def _sum_or_none(values: list[float | None]) -> float | None:
     return None if None in values else round(sum(value for value in values if value is not None), 1)
 
 
-def _autocast(amp: str) -> str:
-    """Type that the network computed in, which ``amp="auto"`` chooses by the machine."""
-    dtype = autocast_dtype(amp, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    return str(dtype or torch.float32).removeprefix("torch.")
+def _different(values: Iterable[Any]) -> list[Any]:
+    """Each value once, in the order of the starts."""
+    kept: list[Any] = []
+    for value in values:
+        if value not in kept:
+            kept.append(value)
+    return kept
+
+
+def _gpu_peak(path: Path) -> float | None:
+    """What :func:`benchmarks.accuracy.memory.write_gpu_peak` left; None where every start was killed before."""
+    peak: float | None = json.loads(path.read_text(encoding="utf-8"))["peak_gpu_memory_mib"] if path.is_file() else None
+    return peak
+
+
+def _seconds_to(best: int, curve: Mapping[str, Sequence[float | None]]) -> float | None:
+    """Seconds until the epoch at index ``best`` of the curve; None where no epoch was timed.
+
+    The first epoch after a start was not timed from its beginning: it counts as the median one.
+    """
+    epochs = zip(curve["epoch"], curve["seconds"], strict=True)
+    known = [seconds for seconds in curve["seconds"] if seconds is not None]
+    wanted = [seconds for epoch, seconds in list(epochs)[: best + 1] if epoch]  # 0 is before training
+    if None in wanted and not known:
+        return None
+    return round(sum(statistics.median(known) if seconds is None else seconds for seconds in wanted), 1)
 
 
 def learning_curve(folder: Path, epoch_length: int) -> dict[str, list[float | None]]:

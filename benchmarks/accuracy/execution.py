@@ -1,17 +1,19 @@
 """One run: the bundle's own training and evaluation as processes, in a folder that an interrupted run takes up again.
 
 The folder of a run holds ``train.json`` and ``evaluate.json``, the overlays laid over the bundle's configurations;
-``training/``, the bundle's own output with its state; ``segments.json``, the time and memory of every start;
+``training/``, the bundle's own output with its state; ``segments.json``, time, memory, code and machine of every start;
 ``last.pt``, the weights that are judged; ``evaluation/``; and the logs of both commands.
 """
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import json
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -25,11 +27,15 @@ import torch
 
 from banet_monai.files import write_beside
 from benchmarks.accuracy.definitions import ROOT, Run
+from benchmarks.accuracy.sources import machine_of, training_digest
 
 __all__ = ["Places", "RunError", "Workplace", "evaluate", "lay_over", "overrides", "train", "write_json"]
 
 LOG_LINES = 15  # of a failed command, shown
 MEMORY_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes in a unit of ru_maxrss
+ON_LINUX = sys.platform == "linux"
+LIBC = ctypes.CDLL(None) if ON_LINUX else None  # loaded before a fork, after which little is allowed
+PR_SET_PDEATHSIG = 1  # of prctl(2): the signal that a process gets when its parent ends
 WEIGHTS = "last.pt"
 START = "run:"  # before the name of a run whose weights another begins with
 EVALUATION_KEYS = ("encoder", "image_size", "scale", "spacing", "intensity", "amp", "device")
@@ -129,13 +135,14 @@ class Workplace:
         self.train_overlay = self.folder / "train.json"
         self.evaluate_overlay = self.folder / "evaluate.json"
         self.segments = self.folder / "segments.json"
+        self.gpu_peak = self.folder / "gpu.json"
 
     @contextmanager
     def claim(self) -> Iterator[bool]:
         """Hold the folder; False when another process holds it."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / ".lock").open("w") as lock:
-            os.set_inheritable(lock.fileno(), True)  # a command that outlives a killed harness goes on holding it
+            os.set_inheritable(lock.fileno(), True)  # workers that outlive a killed harness go on holding it
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -174,7 +181,7 @@ def lay_over(run: Run, places: Places) -> tuple[dict[str, Any], dict[str, Any]]:
         "output_dir": str(place.training),
         "encoder_weights": None if weights is None else str(weights),
         **content,
-        "measured": {"_target_": "benchmarks.accuracy.memory.write_gpu_peak", "path": str(place.folder / "gpu.json")},
+        "measured": {"_target_": "benchmarks.accuracy.memory.write_gpu_peak", "path": str(place.gpu_peak)},
         "run": [*base["run"], "@measured"],
     }
     evaluation = {
@@ -198,8 +205,9 @@ def _out_channels(definition: Mapping[str, Any]) -> int:
 def train(run: Run, places: Places) -> None:
     """Run the bundle's training, or take it up where it was interrupted, and write the weights that are judged.
 
-    Nothing is done where these weights exist already. A state that another overlay made is not taken up: the bundle
-    then moves the old folder aside and starts anew.
+    Nothing is done where these weights exist already, and nothing is trained where the state is that of the last epoch,
+    as of a run that came back before it was judged. A state that another overlay made is not taken up: the bundle then
+    moves the old folder aside and starts anew.
 
     Raises:
         RunError: when the command ends with an error.
@@ -214,9 +222,16 @@ def train(run: Run, places: Places) -> None:
     for segment in segments:  # a start that was killed reached its last state at least
         if segment.get("seconds") is None:
             segment["seconds"] = round(max(0.0, place.state.stat().st_mtime - segment["started"]), 1)
-    segments.append({"started": round(time.time(), 1), "seconds": None, "cpu_seconds": None, "peak_memory_mib": None})
+    if resume and _is_complete(place.state, run):
+        write_json(place.segments, segments)
+        _write_averaged(place.state, place.weights)
+        return
+    unknown = dict.fromkeys(("seconds", "cpu_seconds", "peak_memory_mib"))
+    code = {"sources": training_digest(run), "machine": machine_of(run)}
+    segments.append({"started": round(time.time(), 1), **unknown, **code})
     if not resume:
-        place.weights.unlink(missing_ok=True)
+        for file in (place.weights, place.gpu_peak):
+            file.unlink(missing_ok=True)
     write_json(place.train_overlay, overlay)
     write_json(place.segments, segments)
     files = [*run.training_files(), place.train_overlay]
@@ -278,6 +293,7 @@ def _bundle(words: list[str], files: list[Path], log: Path, options: list[str]) 
             stderr=subprocess.STDOUT,
             start_new_session=True,
             close_fds=False,
+            preexec_fn=_end_with_parent if ON_LINUX else None,
         )
         try:
             _, status, usage = os.wait4(process.pid, 0)
@@ -295,6 +311,14 @@ def _bundle(words: list[str], files: list[Path], log: Path, options: list[str]) 
     }
 
 
+def _end_with_parent() -> None:
+    """In the command, before it begins: a harness that is killed, as at the limit of a rented machine, takes it along.
+
+    It would train on in its own session otherwise, hold the folder, and let every later start of the run fail.
+    """
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # type: ignore[union-attr]
+
+
 def _stop(process: subprocess.Popen[bytes]) -> None:
     """End a command and its workers, which share its process group."""
     try:
@@ -309,6 +333,13 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 def _mebibytes(usage: resource.struct_rusage) -> float:
     return round(usage.ru_maxrss * MEMORY_UNIT / 2**20, 1)
+
+
+def _is_complete(state: Path, run: Run) -> bool:
+    """Whether a state is that of the run's last epoch."""
+    progress = torch.load(state, map_location="cpu", weights_only=True, mmap=True)["progress"]
+    last: int = {**_merged(run.training_files()), **run.settings}["max_epochs"]
+    return int(progress["epoch"]) >= last
 
 
 def _write_averaged(state: Path, weights: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -23,7 +24,7 @@ def with_folds_together(groups: Mapping[str, list[Result]], datasets: Collection
         datasets: names of all data sets that are defined, so that a fold that waits is missed.
 
     Raises:
-        ValueError: when a case is held back in two folds.
+        ValueError: when a case is held back in two folds, or when the folds of an experiment differ in more than that.
     """
     folds: dict[str, list[str]] = {}
     for name in sorted(datasets):
@@ -54,8 +55,10 @@ def _pooled(dataset: str, parts: list[Result]) -> Result:
     rows = [row for part in parts for row in part["cases"]["rows"]]
     held_back = [{row[0] for row in part["cases"]["rows"]} for part in parts]
     cases = set().union(*held_back)
+    names = ", ".join(part["name"] for part in parts)
+    if len({_without_fold(part["definition"]) for part in parts}) > 1:
+        raise ValueError(f"these are not folds of one experiment, their definitions differ: {names}.")
     if len(cases) < sum(map(len, held_back)):
-        names = ", ".join(part["name"] for part in parts)
         raise ValueError(f"these are no folds, a case is held back in two of them: {names}.")
     return {
         **first,
@@ -66,3 +69,11 @@ def _pooled(dataset: str, parts: list[Result]) -> Result:
         "cases": {**first["cases"], "rows": rows},
         "parts": parts,
     }
+
+
+def _without_fold(definition: Mapping[str, Any]) -> str:
+    """The definition but for what makes a fold: the data set, its held-back cases, and its own run to go on from."""
+    overrides = {key: value for key, value in definition["overrides"].items() if key != "val_ids"}
+    if isinstance(overrides.get("init"), str):
+        overrides["init"] = overrides["init"].replace(f"/{definition['dataset']}/", "/FOLD/")
+    return json.dumps({**definition, "dataset": None, "held_back": None, "overrides": overrides}, sort_keys=True)

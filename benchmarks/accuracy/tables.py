@@ -138,22 +138,28 @@ class Report:
         return f"{text} {UNLIKE_THE_PAPER}" if one["definition"]["dataset"].startswith("isic2017") else text
 
     def warnings(self) -> list[str]:
-        """What is not the same in all results, each with the number of runs."""
+        """What is not the same in all results or all starts of a run, each with the number of runs; changed code."""
         results = [part for group in self.results.values() for result in group for part in parts_of(result)]
-        kinds = {key: [result["learning"].get(key) for result in results] for key in PROTOCOL}
-        kinds["held-back list"] = [r["definition"]["held_back"] for group in self.results.values() for r in group]
+        kinds: dict[str, list[list[object]]] = {
+            key: [[result["learning"].get(key)] for result in results] for key in PROTOCOL
+        }
+        kinds["held-back list"] = [[r["definition"]["held_back"]] for group in self.results.values() for r in group]
+        machines = [[*result["training"].get("machines", []), result["machine"]] for result in results]
         for key in ("commit", "processor", "gpu", "autocast"):
-            kinds[key] = [result["machine"].get(key) for result in results]
-        for package in sorted({name for result in results for name in result["machine"]["packages"]}):
-            kinds[package] = [result["machine"]["packages"].get(package) for result in results]
+            kinds[key] = [[machine.get(key) for machine in of_run] for of_run in machines]
+        for package in sorted({name for of_run in machines for machine in of_run for name in machine["packages"]}):
+            kinds[package] = [[machine["packages"].get(package) for machine in of_run] for of_run in machines]
         for file in sorted({name for result in results for name in result["configuration"]}):
-            kinds[file] = [result["configuration"].get(file) for result in results]
+            kinds[file] = [[result["configuration"].get(file)] for result in results]
         lines = []
         for kind, values in kinds.items():
-            counts = Counter(map(str, values))
-            if len(counts) > 1:
-                lines.append(f"{kind}: " + ", ".join(f"{value} ({count} runs)" for value, count in counts.items()))
-        return [f"**Not the same in all runs**: {'; '.join(lines)}."] if lines else []
+            counts = Counter(_in_turn(of_run, keep_none=kind == "gpu") for of_run in values)
+            if len(counts) > 1 or any(len(in_turn) > 1 for in_turn in counts):
+                words = (f"{' then '.join(in_turn)} ({count} runs)" for in_turn, count in counts.items())
+                lines.append(f"{kind}: {', '.join(words)}")
+        changed = [result["name"] for result in results if len(result["training"].get("sources", [])) > 1]
+        warnings = [f"**Not the same in all runs**: {'; '.join(lines)}."] if lines else []
+        return [*warnings, f"**Taken up under changed code**: {', '.join(changed)}."] if changed else warnings
 
     def table_of_scores(self) -> str:
         """Mean ± deviation over seeds of every metric, 95 % interval of JA, misses."""
@@ -194,10 +200,9 @@ class Report:
         headings += ["best epoch of the curve", "seconds to it", "memory (MiB)"]
         rows = []
         for name, group in self.results.items():
-            one, times = group[0], [part["training"] for result in group for part in parts_of(result)]
+            one, parts = group[0], [part for result in group for part in parts_of(result)]
+            times = [part["training"] for part in parts]
             has_encoder = "@encoder" in json.dumps(one["definition"]["overrides"]["network_def"])
-            gpu = one["training"]["peak_gpu_memory_mib"] is not None
-            memory = "peak_gpu_memory_mib" if gpu else "peak_memory_mib"
             rows.append(
                 [
                     self.title(name),
@@ -206,15 +211,15 @@ class Report:
                     f"{one['network']['parameters'] / 1e6:.2f}",
                     f"{one['network']['flops'] / 1e9:.2f}",
                     f"{one['learning']['learning_rate']:g}",
-                    f"{_mean([t['seconds_per_epoch'] for t in times]):.1f}",
-                    f"{_mean([t['seconds'] for t in times]) / 60:.1f}",
+                    _mean([t["seconds_per_epoch"] for t in times], 1),
+                    _mean([t["seconds"] / 60 for t in times], 1),
                     ", ".join(str(t["best_epoch_of_curve"]) for t in times),
-                    f"{_mean([t['seconds_to_best'] for t in times]):.0f}",
-                    f"{max(t[memory] for t in times):.0f}",
+                    _mean([t["seconds_to_best"] for t in times], 0),
+                    _most_memory(parts),
                 ]
             )
         runs = [part for group in self.results.values() for result in group for part in parts_of(result)]
-        where = _any_of(_place_of(run["machine"]) for run in runs)
+        where = _any_of(_place_of(m) for run in runs for m in run["training"].get("machines") or [run["machine"]])
         note = (
             f"Measured on {where}, other work beside it is possible; times are means over "
             "seeds, validation included. GFLOP: one picture, a multiply-add counting as two. The curve follows "
@@ -258,8 +263,25 @@ def _interval(bounds: tuple[float, float], digits: int) -> str:
     return f"{bounds[0]:+.{digits}f} to {bounds[1]:+.{digits}f}"
 
 
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
+def _in_turn(values: Iterable[object], *, keep_none: bool = False) -> tuple[str, ...]:
+    """The different values of the starts of a run in their order; what is not known is left out beside what is."""
+    known = dict.fromkeys(str(value) for value in values if value is not None or keep_none)
+    return tuple(known) or ("None",)
+
+
+def _mean(values: Sequence[float | None], digits: int) -> str:
+    """Mean of what is known; empty where nothing is."""
+    known = [value for value in values if value is not None]
+    return f"{sum(known) / len(known):.{digits}f}" if known else ""
+
+
+def _most_memory(runs: Sequence[Result]) -> str:
+    """The most that any run held, of one kind for all: on the GPU where all ran on one, else in the process."""
+    on_gpu = all(run["machine"]["gpu"] is not None for run in runs)
+    for key in ("peak_gpu_memory_mib", "peak_memory_mib") if on_gpu else ("peak_memory_mib",):
+        if known := [peak for run in runs if (peak := run["training"][key]) is not None]:
+            return f"{max(known):.0f}"
+    return ""
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

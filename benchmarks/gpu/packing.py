@@ -13,9 +13,9 @@ import json
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -29,9 +29,21 @@ from benchmarks.accuracy.definitions import ROOT, Run
 from benchmarks.gpu.steps import Step
 from benchmarks.machine import describe_machine
 
-__all__ = ["LIMIT", "PICTURES", "pack_base", "pack_dataset", "source_digest", "travelling_bytes"]
+__all__ = [
+    "LIMIT",
+    "PICTURES",
+    "Luggage",
+    "name_sources",
+    "pack_base",
+    "pack_dataset",
+    "packed_from",
+    "share_out",
+    "source_digest",
+    "travelling_bytes",
+]
 
-LIMIT = 64 * 2**20  # bytes of the working tree and what is carried with it
+LIMIT = 64 * 2**20  # bytes of the working tree and what is carried with it, in one call
+MOST_PATHS = 8  # carried in one call
 PICTURES = "data.tar.gz"
 QUALITY = 92  # of JPEG, colours at half the resolution as in the originals
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
@@ -69,6 +81,29 @@ def source_digest(root: Path) -> str:
     for file in sorted({file for pattern in SOURCES for file in root.glob(pattern)}):
         digest.update(f"{file.relative_to(root)}\0".encode() + hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()[:16]
+
+
+def packed_from(carry: Path) -> dict[str, str | None]:
+    """On the machine: commit and version of what was packed, for its results. Without ``base`` both are None.
+
+    The commit gets a plus sign where the sources here are not those that were packed.
+    """
+    path = carry / "base" / "note.json"
+    if not path.is_file():
+        return {"commit": None, "version": None}
+    note = json.loads(path.read_text(encoding="utf-8"))
+    commit = note["commit"]
+    if commit is not None and note["sources"] != source_digest(ROOT):
+        commit = f"{commit.removesuffix('+')}+"
+    return {"commit": commit, "version": note["version"]}
+
+
+def name_sources(machine: dict[str, Any], packed: Mapping[str, Any]) -> None:
+    """Write what :func:`packed_from` knew into the description of a machine that could not know it."""
+    if machine.get("commit") is None:
+        machine["commit"] = packed.get("commit")
+    if machine["packages"].get("banet-monai") is None:
+        machine["packages"]["banet-monai"] = packed.get("version")
 
 
 def pack_dataset(name: str, data: Path, steps: Iterable[Step], carry: Path) -> dict[str, Any]:
@@ -168,11 +203,39 @@ def _empty(folder: Path) -> Path:
     return folder
 
 
+class Luggage(NamedTuple):
+    """What one call carries, and its bytes with those of the working tree."""
+
+    paths: list[Path]
+    size: int
+
+
+def share_out(carried: Sequence[Path], limit: int = LIMIT) -> list[Luggage]:
+    """Share out files and folders among few calls, each path in the first call that has room for it.
+
+    The machine keeps between two calls what a call carried. A path that is too large on its own gets a call of its own,
+    of a size beyond the limit.
+    """
+    tree, calls = travelling_bytes([]), []
+    for path in carried:
+        size = sum(file.stat().st_size for file in _files(path))
+        fits = (n for n, call in enumerate(calls) if call.size + size <= limit and len(call.paths) < MOST_PATHS)
+        if (number := next(fits, None)) is None:
+            calls.append(Luggage([path], tree + size))
+        else:
+            calls[number] = Luggage([*calls[number].paths, path], calls[number].size + size)
+    return calls
+
+
 def travelling_bytes(carried: Iterable[Path], root: Path = ROOT) -> int:
-    """Bytes of the working tree (what git tracks and does not ignore) and of the carried folders together."""
+    """Bytes of the working tree (what git tracks and does not ignore) and of what is carried together."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "-co", "--exclude-standard"], cwd=root, capture_output=True, check=True
     ).stdout
     files = {root / name for name in listed.decode().split("\0") if name}
-    files |= {file for folder in carried for file in folder.rglob("*")}
+    files |= {file for path in carried for file in _files(path)}
     return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def _files(path: Path) -> list[Path]:
+    return [file for file in (path, *path.rglob("*")) if file.is_file()]

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import tarfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from benchmarks.accuracy.definitions import Run
 from benchmarks.accuracy.execution import Places, Workplace, lay_over, write_json
+from benchmarks.accuracy.run import DONE, status
 from benchmarks.gpu.packing import PICTURES
-from benchmarks.gpu.steps import Step, Workspace, state_name
+from benchmarks.gpu.steps import RESULTS, Step, Workspace, state_pieces
 
-__all__ = ["place", "relocate", "require_packed_for"]
+__all__ = ["how_packed", "place", "relocate", "require_packed_for"]
 
 PATHS = ("dataset_dir", "val_ids", "output_dir", "encoder_weights", "measured")  # entries that hold paths
 BEST = (
@@ -21,15 +25,18 @@ BEST = (
 )
 
 
-def place(carry: Path, workspace: Workspace, runs: Sequence[Run]) -> list[str]:
-    """Unpack data sets, weights and states that the workspace does not hold yet.
+def place(carry: Path, workspace: Workspace, runs: Sequence[Run], *, results: Path = RESULTS) -> list[str]:
+    """Unpack data sets, weights, states and results that the workspace does not hold yet.
 
-    A state is left in its archive where the run has one here already: the one on the machine is the later one.
+    A state is left in its archive where the run has one here already: the one on the machine is the later one. One
+    whose pieces have not all come waits. A result of an earlier machine is taken where it is of the same definition,
+    so that its run is not repeated.
 
     Args:
         carry: the carried folder; parts of it may be missing when an earlier call brought them.
         workspace: where things go.
-        runs: whose states are wanted.
+        runs: whose states and results are wanted.
+        results: those that travelled with the working tree.
 
     Returns:
         A line about each thing that was done.
@@ -41,13 +48,23 @@ def place(carry: Path, workspace: Workspace, runs: Sequence[Run]) -> list[str]:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, target)
             done.append(f"weights {file.name}")
+    known = replace(workspace.places, results=results)
     for run in runs:
-        archive, goal = carry / "states" / state_name(run.name), Workplace(run, workspace.places)
-        if archive.is_file() and not goal.state.is_file() and not workspace.places.result(run).is_file():
-            goal.folder.mkdir(parents=True, exist_ok=True)
-            _unpack(archive, goal.folder)
+        result, goal = workspace.places.result(run), Workplace(run, workspace.places)
+        if not result.is_file() and status(run, known) == DONE:
+            result.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(known.result(run), result)
+            done.append(f"result of {run.name}")
+        pieces = state_pieces(carry, run.name)
+        if _all_here(pieces) and not goal.state.is_file() and not result.is_file():
+            _unpack(b"".join(piece.read_bytes() for piece in pieces), goal.folder)
             done.append(f"state of {run.name}")
     return done
+
+
+def _all_here(pieces: Sequence[Path]) -> bool:
+    """Whether there are as many pieces as the name of each says."""
+    return bool(pieces) and len(pieces) == int(pieces[0].name.rpartition("of")[2])
 
 
 def require_packed_for(step: Step, workspace: Workspace) -> None:
@@ -57,12 +74,19 @@ def require_packed_for(step: Step, workspace: Workspace) -> None:
         ValueError: naming the data set.
     """
     for folder in step.folders():
-        mark = workspace.root / "placed" / f"{folder}.json"
-        if not mark.is_file():
+        if (note := how_packed(folder, workspace)) is None:
             raise ValueError(f"the data set '{folder}' was not carried: pack it and name its folder among the carried.")
-        served = json.loads(json.loads(mark.read_text(encoding="utf-8"))[1])["steps"]
-        if step.name not in served:
+        if step.name not in (served := note["steps"]):
             raise ValueError(f"'{folder}' was packed for {served}: pack it for '{step.name}' too, all in one command.")
+
+
+def how_packed(folder: str, workspace: Workspace) -> dict[str, Any] | None:
+    """The note of a data set that lies here, None of one that does not."""
+    mark = workspace.root / "placed" / f"{folder}.json"
+    if not mark.is_file():
+        return None
+    note: dict[str, Any] = json.loads(json.loads(mark.read_text(encoding="utf-8"))[1])
+    return note
 
 
 def relocate(run: Run, places: Places) -> bool:
@@ -95,13 +119,13 @@ def _place_dataset(folder: Path, workspace: Workspace) -> str | None:
     if mark.is_file() and mark.read_text(encoding="utf-8") == known:
         return None
     shutil.rmtree(workspace.root / "data" / folder.name, ignore_errors=True)
-    _unpack(archive, workspace.root / "data")
+    _unpack(archive.read_bytes(), workspace.root / "data")
     mark.parent.mkdir(parents=True, exist_ok=True)
     mark.write_text(known, encoding="utf-8")
     return f"data set {folder.name}"
 
 
-def _unpack(archive: Path, folder: Path) -> None:
+def _unpack(archive: bytes, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(archive) as tar:
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         tar.extractall(folder, filter="data")

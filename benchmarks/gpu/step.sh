@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# On the rented machine: bash benchmarks/gpu/step.sh [check] STEP [options of "python -m benchmarks.gpu step"]
-#   check   first see that everything works on CUDA (a minute); speed alone: timings of the networks
+# On the rented machine: bash benchmarks/gpu/step.sh [check] STEP --minutes M [more of "python -m benchmarks.gpu step"]
+#   check   first see that everything works on CUDA (a minute); a step may follow
 #   place   unpack what was carried, and nothing else: "step.sh place STEP"
+#   speed   timings, and nothing else, all or some parts: "step.sh speed rate windows"
 # $OUT is the folder that comes back, $PYTHON the interpreter, $BANET_GPU_ROOT the workspace that outlives the call.
 set -euo pipefail
 began=$(date +%s)
@@ -22,10 +23,15 @@ export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH}
 if [ -e "$site/done" ]; then export PYTHONPATH=$PYTHONPATH:$site; fi
 
 case "${1:?"name a step: python -m benchmarks.gpu list"}" in
-check | speed)
-    bash "benchmarks/gpu/$1.sh"
+check)
+    bash benchmarks/gpu/check.sh
     shift
     [ $# -gt 0 ] || exit 0
+    ;;
+speed)
+    shift
+    "$PYTHON" -m benchmarks.gpu place --note "$OUT"
+    exec bash benchmarks/gpu/speed.sh "$@"
     ;;
 place)
     shift

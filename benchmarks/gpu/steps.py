@@ -11,10 +11,11 @@ from pathlib import Path
 from benchmarks.accuracy.definitions import EXPERIMENTS, ROOT, Run, load_definitions, plan
 from benchmarks.accuracy.execution import Places
 
-__all__ = ["CARRY", "STEPS", "Step", "Workspace", "load_step", "state_name", "step_names"]
+__all__ = ["CARRY", "RESULTS", "STEPS", "Step", "Workspace", "load_step", "state_name", "state_pieces", "step_names"]
 
 STEPS = Path(__file__).with_name("steps.json")
 CARRY = ROOT / "runs" / "gpu" / "carry"  # what travels to the machine; git ignores it
+RESULTS = ROOT / "benchmarks" / "accuracy" / "results"  # travels too, with the working tree
 STEP_KEYS = {"about", "budget", "runs", "lanes", "weights", "calls"}
 
 
@@ -88,3 +89,8 @@ def load_step(name: str, *, steps: Path = STEPS, experiments: Path = EXPERIMENTS
 def state_name(run_name: str) -> str:
     """File name of a run's packed state: letters, digits, ``.``, ``_`` and ``-`` alone."""
     return f"{run_name.replace('/', '.')}.tar.gz"
+
+
+def state_pieces(carry: Path, run_name: str) -> list[Path]:
+    """The pieces of a run's packed state, ``NAME.01of06`` and so on; empty where it has none."""
+    return sorted((carry / "states").glob(f"{state_name(run_name)}.*of*"))

@@ -27,15 +27,16 @@ from banet_monai.report.manifest import file_sha256
 from banet_monai.robustness import CaseMeasurer, robustness, summarise
 from banet_monai.robustness.plots import draw
 from banet_monai.robustness.running import forget_partial
-from banet_monai.robustness.runs import fitting_conditions
+from banet_monai.robustness.runs import facts_of, fitting_conditions
 from banet_monai.robustness.tables import figures_table, rule_in_words
 from banet_monai.segmenter import Segmenter
 from benchmarks import figures
-from benchmarks.machine import describe_machine
+from benchmarks.machine import current_commit, describe_machine
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS, IMAGES = ROOT / "benchmarks" / "results", ROOT / "docs" / "images"
 QUICK_CASES, QUICK_STRENGTHS = 8, (3,)
+SETTINGS = {"uncertainty": "entropy"}  # laid over inference.json
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -68,17 +69,16 @@ def main(arguments: list[str] | None = None) -> int:
         options.limit, options.strengths = options.limit or QUICK_CASES, QUICK_STRENGTHS
     torch.set_num_threads(options.threads)
     weights = options.weights or find_bundle().task().weights()
-    segmenter = Segmenter(weights=weights, device=options.device, options={"uncertainty": "entropy"})
+    segmenter = Segmenter(weights=weights, device=options.device, options=SETTINGS)
     measurer = CaseMeasurer(segmenter, seed=options.seed)
     cases = validation_cases(options.data, limit=options.limit)
     wanted = fitting_conditions(measurer, cases, None, options.strengths)
     facts: dict[str, Any] = {"data": options.name, "weights_sha256": file_sha256(weights), "seed": options.seed}
 
+    depends_on = {**facts, **dependencies(weights, options.device)}
     start = time.perf_counter()
     with tqdm(total=len(cases) * len(wanted), unit="pass", disable=None) as bar:
-        rows, failures = robustness(
-            measurer, cases, wanted, folder=options.out, facts={**facts, "device": options.device}, progress=bar.update
-        )
+        rows, failures = robustness(measurer, cases, wanted, folder=options.out, facts=depends_on, progress=bar.update)
     machine = {**describe_machine(), "device": options.device, "threads": options.threads}
     minutes = round((time.perf_counter() - start) / 60, 1)
     summary = {"facts": {**facts, "minutes": minutes, "machine": machine}, **summarise(rows, failures=failures)}
@@ -91,6 +91,11 @@ def main(arguments: list[str] | None = None) -> int:
     print(report(summary))
     print(f"written: {options.out / 'robustness.json'} and {options.images / 'robustness.svg'}, {minutes} minutes")
     return 1 if failures else 0
+
+
+def dependencies(weights: Path, device: str) -> dict[str, Any]:
+    """What a case that an interrupted run has kept depends on: weights, temperatures, settings, commit and device."""
+    return {**facts_of(SETTINGS, weights=weights), "commit": current_commit(), "device": device}
 
 
 def report(summary: dict[str, Any]) -> str:

@@ -77,6 +77,24 @@ def test_a_case_in_two_folds_is_refused():
         with_folds_together(groups, DATASETS)
 
 
+@pytest.mark.parametrize("change", [{"learning_rate": 0.1}, {"network_def": {"_target_": "unet"}}])
+def test_folds_that_were_trained_otherwise_are_refused(change):
+    other = fold_result("banet", 1, [0.5])
+    other["definition"]["overrides"] |= change
+    with pytest.raises(ValueError, match=r"definitions differ: cpu/pictures_fold0/banet/seed0, cpu/pictures_fold1/"):
+        with_folds_together(groups_of(fold_result("banet", 0, [0.9]), other), DATASETS)
+
+
+def test_each_fold_may_go_on_from_its_own_run_but_not_from_different_ones():
+    results = [fold_result("banet", fold, [0.5]) for fold in (0, 1)]
+    for fold, result in enumerate(results):
+        result["definition"]["overrides"]["init"] = f"run:cpu/pictures_fold{fold}/unet"
+    assert "cpu/pictures_folds" in with_folds_together(groups_of(*results), DATASETS)
+    results[1]["definition"]["overrides"]["init"] = "run:cpu/pictures_fold1/banet"
+    with pytest.raises(ValueError, match="definitions differ"):
+        with_folds_together(groups_of(*results), DATASETS)
+
+
 def test_the_parts_of_an_ordinary_result_are_the_result_itself():
     result = make_result("banet", 0, [0.9])
     assert list(parts_of(result)) == [result]

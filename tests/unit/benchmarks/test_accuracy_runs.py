@@ -11,9 +11,11 @@ from torch.utils.tensorboard import SummaryWriter
 
 from benchmarks.accuracy import run as command
 from benchmarks.accuracy.checking import check, network_facts
-from benchmarks.accuracy.collecting import definition, learning_curve
+from benchmarks.accuracy.collecting import collect, definition, learning_curve
 from benchmarks.accuracy.definitions import ROOT, load_definitions, plan
 from benchmarks.accuracy.execution import Places, RunError, Workplace, lay_over, overrides, train, write_json
+from benchmarks.accuracy.memory import write_gpu_peak
+from benchmarks.accuracy.sources import training_digest
 
 PICTURES = {"folder": "pictures", "training": 2, "held_back": 1}
 
@@ -133,7 +135,7 @@ def test_parameters_are_counted_on_the_runs_own_network(places, quick):
     assert (facts.parameters, facts.flops, facts.image_size) == (4, 2 * 3 * 64 * 64, [64, 64])
 
 
-def finished(run, places, monkeypatch, commands):
+def finished(run, places, monkeypatch, commands, *, epoch=1):
     """Stand in for the bundle: record the options and leave a state of averaged weights 2 and trained weights 1."""
 
     def bundle(words, files, log, options):
@@ -141,7 +143,8 @@ def finished(run, places, monkeypatch, commands):
         place = Workplace(run, places)
         place.training.mkdir(parents=True, exist_ok=True)
         averaging = {"module.weight": torch.full((1,), 2.0), "n_averaged": torch.tensor(5)}
-        torch.save({"averaging": averaging, "network": {"weight": torch.ones(1)}}, place.state)
+        progress = {"epoch": epoch, "iteration": 2 * epoch}
+        torch.save({"averaging": averaging, "network": {"weight": torch.ones(1)}, "progress": progress}, place.state)
         return {"seconds": 3.0, "cpu_seconds": 4.0, "peak_memory_mib": 5.0}
 
     monkeypatch.setattr("benchmarks.accuracy.execution._bundle", bundle)
@@ -179,6 +182,98 @@ def test_an_interrupted_run_is_taken_up_and_its_time_is_counted(places, quick, m
         pytest.approx(7.0, abs=0.2),
         3.0,
     ]
+
+
+def test_a_run_that_was_trained_elsewhere_but_not_judged_is_not_started_again(places, quick, monkeypatch):
+    commands = []
+    finished(quick, places, monkeypatch, commands, epoch=quick.settings["max_epochs"])
+    place = Workplace(quick, places)
+    train(quick, places)
+    place.weights.unlink()  # it does not travel with the state
+    before = place.segments.read_text()
+    train(quick, places)
+    assert commands == [["--resume", "false"]]
+    assert torch.load(place.weights, weights_only=True)["weight"].tolist() == [2.0]
+    assert place.segments.read_text() == before
+
+
+def test_every_start_keeps_its_code_and_its_machine(places, quick, monkeypatch):
+    finished(quick, places, monkeypatch, [])
+    place = Workplace(quick, places)
+    for digest, commit in (("one", "abc1234"), ("two", "fff0000")):
+        monkeypatch.setattr("benchmarks.accuracy.execution.training_digest", lambda run, digest=digest: digest)
+        monkeypatch.setattr("benchmarks.accuracy.sources.describe_machine", lambda commit=commit: {"commit": commit})
+        train(quick, places)
+        place.weights.unlink()
+    starts = json.loads(place.segments.read_text())
+    assert [(start["sources"], start["machine"]["commit"]) for start in starts] == [
+        ("one", "abc1234"),
+        ("two", "fff0000"),
+    ]
+    assert all(start["machine"]["autocast"] in ("float32", "bfloat16", "float16") for start in starts)
+
+
+def test_the_digest_of_the_code_that_trains_changes_with_it_alone(tmp_path, quick):
+    digests = [training_digest(quick, tmp_path)]
+    for name in ("banet_monai/losses.py", "benchmarks/accuracy/peers.py", "benchmarks/accuracy/tables.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("a")
+        digests.append(training_digest(quick, tmp_path))
+    assert len(set(digests)) == 3
+    assert digests[2] == digests[3]  # tables train nothing
+    assert training_digest(dataclasses.replace(quick, data={**quick.data, "task": "lung"}), tmp_path) != digests[3]
+
+
+def collected(run, places, monkeypatch, segments, *, gpu=None):
+    """The result of a finished run with these starts, three epochs of 2 steps, the second one the best."""
+    place = Workplace(run, places)
+    place.training.mkdir(parents=True)
+    place.evaluation.mkdir()
+    write_json(place.segments, segments)
+    torch.save({"progress": {"epoch": 3, "iteration": 6}}, place.state)
+    if gpu is not None:
+        write_json(place.gpu_peak, {"peak_gpu_memory_mib": gpu})
+    write_json(place.evaluation / "summary.json", {"n": 1})
+    (place.evaluation / "cases.csv").write_text("case,ja\na,0.5\n")
+    curve = {"epoch": [0, 1, 2, 3], "val_ja": [0.1, 0.2, 0.9, 0.3], "seconds": [None, 10.0, None, 14.0]}
+    monkeypatch.setattr("benchmarks.accuracy.collecting.learning_curve", lambda folder, length: curve)
+    return collect(run, places, {"seconds": 1.0})
+
+
+def test_an_epoch_after_a_start_counts_as_the_median_one_until_the_best(places, quick, monkeypatch):
+    start = {"seconds": 20.0, "peak_memory_mib": 7.0}
+    assert collected(quick, places, monkeypatch, [start])["training"]["seconds_to_best"] == 22.0  # 10 and median 12
+
+
+def test_code_and_machines_of_all_starts_stand_in_the_result_once(places, quick, monkeypatch):
+    one, two = ({"seconds": 5.0, "peak_memory_mib": 7.0, "sources": s, "machine": {"commit": s}} for s in "ab")
+    training = collected(quick, places, monkeypatch, [one, one, two])["training"]
+    assert training["sources"] == ["a", "b"]
+    assert training["machines"] == [{"commit": "a"}, {"commit": "b"}]
+
+
+def test_starts_of_an_older_harness_and_one_that_was_killed_are_collected(places, quick, monkeypatch):
+    training = collected(quick, places, monkeypatch, [{"seconds": 5.0, "peak_memory_mib": None}])["training"]
+    assert (training["sources"], training["machines"]) == ([None], [])
+    assert (training["peak_memory_mib"], training["peak_gpu_memory_mib"]) == (None, None)
+
+
+def test_the_peak_on_a_gpu_is_that_of_all_starts(tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    for now, kept in ((3000, 3000.0), (10, 3000.0), (4000, 4000.0)):
+        monkeypatch.setattr("torch.cuda.max_memory_allocated", lambda now=now: now * 2**20)
+        assert write_gpu_peak(str(tmp_path / "gpu.json")) == kept
+    assert json.loads((tmp_path / "gpu.json").read_text()) == {"peak_gpu_memory_mib": 4000.0}
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert write_gpu_peak(str(tmp_path / "none.json")) is None
+
+
+def test_a_run_that_starts_anew_forgets_the_peak_of_the_old_one(places, quick, monkeypatch):
+    finished(quick, places, monkeypatch, [])
+    place = Workplace(quick, places)
+    write_json(place.gpu_peak, {"peak_gpu_memory_mib": 9000.0})
+    train(quick, places)
+    assert not place.gpu_peak.exists()
 
 
 def test_a_folder_that_another_process_holds_is_left_alone(places, quick):

@@ -1,5 +1,7 @@
 """Tables say what the result files say, and what is not the same in all of them."""
 
+import copy
+
 import pytest
 from PIL import Image
 
@@ -71,6 +73,63 @@ def test_a_method_with_another_size_of_picture_is_pointed_out():
     assert Report(NAME, [RESULTS[0], other]).warnings() == [
         "**Not the same in all runs**: image_size: 128 (1 runs), 256 (1 runs)."
     ]
+
+
+def starts_on(result, *machines, sources=("a",)):
+    """The result, trained in several starts, each on the result's machine with these changes."""
+    result = copy.deepcopy(result)
+    result["training"] |= {"machines": [result["machine"] | changes for changes in machines], "sources": list(sources)}
+    return result
+
+
+def test_a_run_that_went_on_with_other_versions_says_which_came_first():
+    two = starts_on(RESULTS[0], {"packages": {"torch": "2.12.0"}, "commit": "fff0000"}, {}, sources=("a", "b"))
+    assert Report(NAME, [two, RESULTS[2]]).warnings() == [
+        "**Not the same in all runs**: commit: fff0000 then abc1234 (1 runs), abc1234 (1 runs); "
+        "torch: 2.12.0 then 2.13.0 (1 runs), 2.13.0 (1 runs).",
+        "**Taken up under changed code**: cpu/pictures/banet/seed0.",
+    ]
+    assert len(Report(NAME, [two]).warnings()) == 2  # also where there is no other run to differ from
+
+
+def test_starts_of_the_same_code_on_the_same_machine_need_no_remark():
+    assert Report(NAME, [starts_on(RESULTS[0], {}, {}), RESULTS[2]]).warnings() == []
+
+
+def test_a_machine_that_does_not_know_its_commit_is_no_other_version():
+    elsewhere = {"commit": None, "packages": {"banet-monai": None, "torch": "2.13.0"}}
+    assert Report(NAME, [starts_on(RESULTS[0], elsewhere), RESULTS[2]]).warnings() == []
+
+
+def test_costs_name_the_machine_that_trained_and_not_the_one_that_judged():
+    trained = starts_on(RESULTS[0], {"processor": "Another processor"})
+    assert "Measured on Another processor, 2 cores (bfloat16), other work" in Report(NAME, [trained]).table_of_costs()
+
+
+def on_gpu(result, peak):
+    result = copy.deepcopy(result)
+    result["machine"]["gpu"] = "Accelerator"
+    result["training"]["peak_gpu_memory_mib"] = peak
+    return result
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_the_memory_of_seeds_on_gpu_and_processor_is_of_one_kind(order):
+    results = [on_gpu(RESULTS[0], 9000.0), RESULTS[1]]
+    table = Report(NAME, [results[index] for index in order]).table_of_costs()
+    assert row(table, "BA-Net").endswith("| 100 | 1900 |")
+
+
+def test_a_gpu_run_whose_peak_is_not_known_leaves_that_of_the_other_seed():
+    table = Report(NAME, [on_gpu(RESULTS[0], None), on_gpu(RESULTS[1], 9000.0)]).table_of_costs()
+    assert row(table, "BA-Net").endswith("| 100 | 9000 |")
+
+
+def test_times_that_are_not_known_are_left_out_of_their_mean():
+    first, second = copy.deepcopy(RESULTS[:2])
+    first["training"] |= {"seconds_per_epoch": None, "seconds_to_best": None, "peak_memory_mib": None}
+    assert "| 51.0 | 10.0 | 2, 2 | 100 | 1900 |" in Report(NAME, [first, second]).table_of_costs()
+    assert row(Report(NAME, [first]).table_of_costs(), "BA-Net").endswith("| 0.0005 |  | 10.0 | 2 |  |  |")
 
 
 def test_tables_of_isic_pictures_say_that_they_cannot_stand_beside_the_paper(report):

@@ -13,7 +13,7 @@ from benchmarks.accuracy.collecting import definition
 from benchmarks.accuracy.execution import Workplace, lay_over, write_json
 from benchmarks.gpu import working
 from benchmarks.gpu.__main__ import main
-from benchmarks.gpu.packing import pack_base, pack_dataset, source_digest, travelling_bytes
+from benchmarks.gpu.packing import pack_base, pack_dataset, share_out, source_digest, travelling_bytes
 from benchmarks.gpu.placing import place, relocate, require_packed_for
 from benchmarks.gpu.steps import Workspace, load_step, state_name, step_names
 from benchmarks.gpu.working import Outcome, queue, work
@@ -132,6 +132,75 @@ def test_a_data_set_that_is_too_large_to_travel_is_refused(tmp_path, miniature, 
     assert main(["pack", "mini", *files, "--carry", str(tmp_path / "carry"), "--data", str(tmp_path / "data")]) == 1
     assert "TOO MUCH" in capsys.readouterr().err
     assert main(["pack", "mini", *files, "--carry", str(tmp_path / "carry"), "--data", str(tmp_path)]) == 2
+
+
+def test_what_is_too_much_for_one_call_is_shared_out(tmp_path):
+    sizes = {"base": 17, "pictures": 27, "state.01of03": 8, "state.02of03": 8, "state.03of03": 8}
+    paths = {name: tmp_path / name for name in sizes}
+    for name in ("base", "pictures"):
+        paths[name].mkdir()
+    for name, size in sizes.items():
+        (paths[name] / "file" if paths[name].is_dir() else paths[name]).write_bytes(bytes(size))
+    tree = travelling_bytes([])
+    calls = share_out(list(paths.values()), limit=tree + 36)
+    assert [[path.name for path in call.paths] for call in calls] == [
+        ["base", "state.01of03", "state.02of03"],
+        ["pictures", "state.03of03"],
+    ]
+    assert [call.size - tree for call in calls] == [33, 35]
+
+
+def test_states_count_among_what_a_call_carries(tmp_path, miniature, monkeypatch, capsys):
+    files = [word for key, value in miniature.items() for word in (f"--{key}", str(value))]
+    carry = tmp_path / "carry"
+    main(["pack", "mini", *files, "--carry", str(carry), "--data", str(tmp_path / "data")])
+    assert "mini: 1 calls" in capsys.readouterr().out
+    (carry / "states").mkdir()
+    (carry / "states" / f"{state_name('mini/pictures/unet/seed0')}.01of01").write_bytes(bytes(500_000))
+    monkeypatch.setattr("benchmarks.gpu.__main__.LIMIT", travelling_bytes([]) + 500_000)
+    assert main(["calls", "mini", *files, "--carry", str(carry)]) == 0
+    shown = capsys.readouterr().out
+    assert "mini: 2 calls" in shown
+    assert shown.index("step.sh place mini") < shown.index("step.sh mini --minutes")
+
+
+def test_calls_are_refused_before_anything_is_packed(tmp_path, miniature, capsys):
+    files = [word for key, value in miniature.items() for word in (f"--{key}", str(value))]
+    assert main(["calls", "mini", *files, "--carry", str(tmp_path / "carry")]) == 2
+    assert "['base', 'pictures'] are not in" in capsys.readouterr().err
+
+
+def test_base_and_pictures_may_come_in_two_calls(tmp_path, miniature, step, monkeypatch, capsys):
+    placed(tmp_path, step, Workspace(tmp_path / "here"))
+    files = [word for key, value in miniature.items() for word in (f"--{key}", str(value))]
+    there = [*files, "--carry", str(tmp_path / "carry"), "--root", str(tmp_path / "machine")]
+    pictures, later = tmp_path / "carry" / "pictures", tmp_path / "later"
+    pictures.rename(later)
+    assert main(["place", "mini", *there]) == 0
+    out = ["--minutes", "0", "--out", str(tmp_path / "out")]
+    assert main(["step", "mini", *there, *out]) == 2
+    assert "the data set 'pictures' was not carried" in capsys.readouterr().err
+    later.rename(pictures)
+    assert main(["step", "mini", *there, *out]) == 0
+    assert "placed   data set pictures" in capsys.readouterr().out
+
+
+def test_the_time_of_a_call_must_be_said(capsys):
+    with pytest.raises(SystemExit):
+        main(["step", "skin"])
+    assert "--minutes" in capsys.readouterr().err
+
+
+def test_results_of_an_earlier_machine_are_not_made_again(tmp_path, step, workspace):
+    banet, unet = step.runs
+    results = tmp_path / "travelled"
+    write_json(results / f"{banet.name}.json", {"definition": definition(banet)})
+    write_json(results / f"{unet.name}.json", {"definition": "another"})
+    pack_dataset("pictures", tmp_path / "data", [step], tmp_path / "carry")
+    done = place(tmp_path / "carry", workspace, step.runs, results=results)
+    assert done == ["data set pictures", f"result of {banet.name}"]
+    assert queue(step, workspace.places) == [unet]
+    assert place(tmp_path / "carry", workspace, step.runs, results=results) == []
 
 
 def test_bytes_that_travel_are_the_working_tree_and_what_is_carried(tmp_path):

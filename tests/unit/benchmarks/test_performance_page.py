@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks import everything, performance, reporting
+from benchmarks import everything, performance, pipeline_speed, reporting
 from benchmarks.forms_speed import LIGHT, PAPER
 from benchmarks.goals import GOALS
 
@@ -113,6 +113,21 @@ def test_the_whole_job_is_judged_with_resnet50_and_memory_with_what_ships():
     assert "waits: " in row_about("512 x 512 x 300", reports)
     assert row_about("of one core", reports).endswith("| 9.0 ms (png) | yes |")
     assert row_about("1000 slices", reports).endswith("| 5000 MiB | no |")
+
+
+@pytest.mark.parametrize(("nifti", "verdict"), [(1.99, "yes"), (2.01, "no")])
+def test_the_whole_job_on_a_gpu_is_judged_by_its_own_result_at_its_worst_input(nifti, verdict):
+    rows = [{"kind": "png", "ratio": 1.2}, {"kind": "nifti", "ratio": nifti}, {"kind": "deep", "ratio": None}]
+    report = {"rows": rows, "machine": {"processor": "Processor", "gpu": "Accelerator"}}
+    row = row_about("whole job on a GPU", {"pipeline_speed_resnet50_cuda": report})
+    assert row.endswith(f"| at most {nifti:.2f} (nifti; Accelerator) | {verdict} |")
+    assert "waits: " in row_about("whole job on a GPU", {"pipeline_speed_resnet50": report})
+
+
+@pytest.mark.parametrize("goal", [goal for goal in GOALS if "cuda" in goal.command], ids=lambda goal: goal.words)
+def test_a_goal_on_a_gpu_reads_what_its_command_writes(goal):
+    words = goal.command.split("benchmarks.pipeline_speed ")[1].split()
+    assert goal.result == pipeline_speed.stem(pipeline_speed.parse_arguments(words))
 
 
 def test_a_quick_run_leaves_out_what_has_no_quick_form():

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from banet_monai.robustness import Condition, conditions, robustness
+from banet_monai.robustness import Condition, conditions, robustness, running
 from banet_monai.robustness.measuring import CaseRow
 from banet_monai.robustness.running import PARTIAL, forget_partial
 
@@ -35,6 +35,19 @@ class Measurer:
         )
 
 
+def package(folder: Path, code: str = "a = 1") -> Path:
+    (folder / "inner").mkdir(parents=True)
+    (folder / "inner" / "module.py").write_text(code)
+    return folder
+
+
+def test_code_is_told_apart_by_its_text_and_not_by_its_place(tmp_path: Path) -> None:
+    one, same, other = (package(tmp_path / name, code) for name, code in (("1", "a"), ("2", "a"), ("3", "b")))
+    (same / "notes.txt").write_text("no code")
+    digests = [running._code_digest(folder) for folder in (one, same, other)]
+    assert digests[0] == digests[1] != digests[2]
+
+
 def test_every_case_meets_every_condition_and_progress_is_told() -> None:
     told: list[int] = []
     rows, failures = robustness(Measurer(), CASES, WANTED, progress=told.append)
@@ -61,8 +74,10 @@ def test_an_interrupted_run_goes_on_where_it_was_and_gives_the_same(tmp_path: Pa
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("change", ["facts", "seed", "conditions", "file"])
-def test_what_was_measured_otherwise_is_measured_anew(tmp_path: Path, change: str) -> None:
+@pytest.mark.parametrize("change", ["facts", "seed", "conditions", "file", "code"])
+def test_what_was_measured_otherwise_is_measured_anew(
+    tmp_path: Path, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     image = tmp_path / "a.png"
     image.write_bytes(b"one")
     cases = [{"name": "a", "image": str(image), "label": "a_mask.png"}]
@@ -70,6 +85,8 @@ def test_what_was_measured_otherwise_is_measured_anew(tmp_path: Path, change: st
     facts = {"weights_sha256": "2" if change == "facts" else "1"}
     if change == "file":
         image.write_bytes(b"another")
+    if change == "code":  # of the same version
+        monkeypatch.setattr(running, "PACKAGE", package(tmp_path / "older"))
     again = Measurer(seed=int(change == "seed"))
     robustness(again, cases, WANTED[: 2 if change == "conditions" else 3], folder=tmp_path, facts=facts)
     assert len(again.asked) == (2 if change == "conditions" else 3)
