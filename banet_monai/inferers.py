@@ -255,8 +255,12 @@ class SegmentationInferer(Inferer):
 
 @contextmanager
 def _dropout_alone(network: Callable[..., Any]) -> Iterator[None]:
-    """Within it, only the dropout of a network in training mode trains; a network in eval mode stays as it is."""
-    training = [m for m in network.modules() if m.training] if isinstance(network, torch.nn.Module) else []
+    """Within it, only the dropout of a network in training mode trains; a network in eval mode stays as it is.
+
+    A method of a network, such as ``boundary_map``, counts as the network.
+    """
+    owner = getattr(network, "__self__", network)
+    training = [m for m in owner.modules() if m.training] if isinstance(owner, torch.nn.Module) else []
     for module in training:
         module.training = isinstance(module, torch.nn.modules.dropout._DropoutNd)
     try:

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from monai.data.utils import compute_importance_map
 from tqdm import tqdm
 
-__all__ = ["PADDING_MODES", "Grid", "blend_windows", "window_starts"]
+__all__ = ["PADDING_MODES", "Grid", "blend_windows", "pad_to_window", "window_starts"]
 
 PADDING_MODES = ("constant", "reflect", "replicate", "circular")
 
@@ -80,7 +80,7 @@ def blend_windows(
         TypeError: when ``predict`` returns no tensor.
         ValueError: when it returns another size than that of the windows, or the padding does not suit the image.
     """
-    padded, inside = _padded(images, grid)
+    padded, inside = pad_to_window(images, grid)
     sw_device, device = sw_device or images.device, device or images.device
     size = padded.shape[2:]
     if tuple(size) == grid.roi_size:  # one window per image: nothing to blend
@@ -103,7 +103,7 @@ def blend_windows(
     return result.div_(_sum_of_weights(weights, starts, size))[inside]
 
 
-def _padded(images: torch.Tensor, grid: Grid) -> tuple[torch.Tensor, tuple[slice, ...]]:
+def pad_to_window(images: torch.Tensor, grid: Grid) -> tuple[torch.Tensor, tuple[slice, ...]]:
     """Images of at least a window's size, and where the original lies in them; padding is centred as in MONAI."""
     sizes = images.shape[2:]
     missing = [max(window - size, 0) for window, size in zip(grid.roi_size, sizes, strict=True)]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from banet_monai.data.inputs import InputCase, Inputs
     from banet_monai.explain.cases import CaseExplainer
     from banet_monai.explain.gallery import GalleryPage
+    from banet_monai.segmenter import Segmenter
 
 __all__ = ["gallery"]
 
@@ -127,18 +128,29 @@ def _reason(error: Exception, case: InputCase, *, no_paths: bool) -> str:
 
 
 def _explainer(plan: Plan) -> CaseExplainer:
+    """By the configuration's method of uncertainty; where that is none by MC dropout, or flips and turns without it."""
     from banet_monai.explain.cases import CaseExplainer
+    from banet_monai.uncertainty.dropout import has_dropout
+
+    method = str((plan.task.config() | plan.changes).get("uncertainty", "none"))
+    try:
+        segmenter = _segmenter(plan, "mc_dropout" if method == "none" else method)
+        if method == "none" and not has_dropout(segmenter.network):
+            segmenter = _segmenter(plan, "tta")
+        return CaseExplainer(segmenter)
+    except Exception as error:
+        raise click.UsageError(in_words(error)) from error
+
+
+def _segmenter(plan: Plan, uncertainty: str) -> Segmenter:
+    """The segmenter of the plan, with this method, so that threshold and temperature are the method's own."""
     from banet_monai.segmenter import Segmenter
 
     own = ("bundle_root", "output_dir", "checkpoint")
     options: dict[str, Any] = {name: value for name, value in plan.changes.items() if name not in own}
-    try:
-        segmenter = Segmenter(
-            plan.bundle.root,
-            configs=[str(file.absolute()) for file in plan.task.configs()],
-            weights=plan.changes.get("checkpoint"),
-            options=options,
-        )
-        return CaseExplainer(segmenter)
-    except Exception as error:
-        raise click.UsageError(in_words(error)) from error
+    return Segmenter(
+        plan.bundle.root,
+        configs=[str(file.absolute()) for file in plan.task.configs()],
+        weights=plan.changes.get("checkpoint"),
+        options={**options, "uncertainty": uncertainty},
+    )

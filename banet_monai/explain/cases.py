@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import torch
 from monai.data import MetaTensor
@@ -14,17 +15,18 @@ from banet_monai.explain.gradcam import grad_cam
 from banet_monai.explain.pictures import Rgb, Tile, heat_tile, outline_tile
 from banet_monai.report.overlays import to_grey_levels
 from banet_monai.segmenter import Segmenter
-from banet_monai.transforms import NormalizeImaged
+from banet_monai.transforms import DiscretizeLabelsd, NormalizeImaged
 from banet_monai.uncertainty import SplitUncertaintyd, UncertaintyInferer
-from banet_monai.uncertainty.dropout import has_dropout
 from banet_monai.uncertainty.scores import SCORES
+from banet_monai.windows import Grid, pad_to_window
 
 __all__ = ["CaseExplainer", "ExplainedCase"]
 
 LARGEST_SIDE = {2: 768, 3: 96}  # pixels; of a larger image the part around the outline is explained
-SAMPLES = 8
 WHOLE = 1.0  # the scale of a share
 EDGE = 0.5  # a line one pixel wide is spread over several pixels of a coarse stage
+
+Step = TypeVar("Step")
 
 
 @dataclass(frozen=True)
@@ -94,25 +96,35 @@ class ExplainedCase:
 class CaseExplainer:
     """Explains images by the network, preprocessing and inferer of a :class:`banet_monai.segmenter.Segmenter`.
 
-    Uncertainty comes from MC dropout, or from flips and turns for a network without dropout.
+    Outline, uncertainty and numbers are those of the configuration: its threshold, method of uncertainty, temperature,
+    views. A network explains an image that is smaller than a window as it segments it: padded to the window.
 
     Args:
-        segmenter: loaded once.
-        samples: predictions that the uncertainty is taken from.
+        segmenter: loaded once, with a method of uncertainty, such as ``Segmenter(options={"uncertainty": "tta"})``.
+
+    Raises:
+        ValueError: when the segmenter's configuration has no method of uncertainty, or lacks a step.
     """
 
-    def __init__(self, segmenter: Segmenter, *, samples: int = SAMPLES) -> None:
+    def __init__(self, segmenter: Segmenter) -> None:
         steps = segmenter.preprocessing.transforms
+        inferers = list(_nested(segmenter.inferer))
+        uncertain = next((found for found in inferers if isinstance(found, UncertaintyInferer)), None)
+        if uncertain is None or uncertain.method == "none":
+            raise ValueError(
+                "the uncertainty is shown, and the configuration's is 'none'; options={'uncertainty': 'mc_dropout'} "
+                "works for a network with dropout, 'tta' for every one."
+            )
         self.segmenter = segmenter
         self.raw = Compose([step for step in steps if not isinstance(step, NormalizeImaged)])
         self.normalize = Compose([step for step in steps if isinstance(step, NormalizeImaged)])
         self.spatial_dims = int(getattr(segmenter.network, "spatial_dims", 2))
-        self.inferer = UncertaintyInferer(
-            segmenter.inferer,
-            method="mc_dropout" if has_dropout(segmenter.network) else "tta",
-            samples=samples,
-            activation=_activation(segmenter.to_probability),
-        )
+        self.activation = uncertain.activation
+        self.grid: Grid | None = getattr(inferers[-1], "grid", None)
+        chain = segmenter.to_probability.transforms
+        self.split = _first(chain, SplitUncertaintyd)
+        self.to_probability = _first(chain, Activationsd)
+        self.to_labels = _first(segmenter.to_labels.transforms, DiscretizeLabelsd)
 
     def __call__(self, source: str | list[str]) -> ExplainedCase:
         """Explain one image.
@@ -126,19 +138,12 @@ class CaseExplainer:
         record = self.raw({"image": source})
         raw: MetaTensor = record["image"]
         image: torch.Tensor = self.normalize(record)["image"].as_tensor().to(self.segmenter.device)
-        network, activation = self.segmenter.network, self.inferer.activation
-        output = self.inferer(image[None], network)
-        channels = output.shape[1] - 3
-        split = SplitUncertaintyd(out_channels=channels, activation=activation)({"pred": output[0]})
+        output = self.segmenter.inferer(image[None], self.segmenter.network)
+        split = self.split({"pred": output[0]})
         if failure := split.get("failure"):
             raise ValueError(str(failure))
-        pred, entropy = split["pred"], split["uncertainty"][0]
-        labels = (
-            pred.argmax(dim=0)
-            if activation == "softmax"
-            else torch.where(pred.amax(dim=0) >= 0, pred.argmax(dim=0) + 1, 0)
-        )
-        labels = labels.to(torch.uint8)
+        entropy: torch.Tensor = split["uncertainty"][0]
+        labels: torch.Tensor = self.to_labels(self.to_probability({"pred": split["pred"]}))["pred"][0]
 
         shown = raw.as_tensor()
         notes: list[str] = []
@@ -161,20 +166,33 @@ class CaseExplainer:
         return ExplainedCase(_as_picture(shown, raw), labels.cpu(), maps, split["scores"], tuple(notes))
 
     def _maps(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Maps ``(*spatial)`` of an image ``(1, C, *spatial)``."""
         network = self.segmenter.network
+        inside: tuple[slice, ...] = ()
+        if self.grid is not None:
+            image, inside = pad_to_window(image, self.grid)
         found: Explanation = explain(network, image)
         maps = {f"edge{stage}": values for stage, values in enumerate(found.edges, start=1)} | found.added
         if found.boundary is not None:
             maps["boundary"] = found.boundary
         if hasattr(getattr(network, "encoder", None), "stages"):
-            maps |= {f"gradcam{stage}": values for stage, values in enumerate(grad_cam(network, image), start=1)}
-        return {name: values[0, 0] for name, values in maps.items()}
+            cams = grad_cam(network, image, activation=self.activation)
+            maps |= {f"gradcam{stage}": values for stage, values in enumerate(cams, start=1)}
+        return {name: values[inside][0, 0] for name, values in maps.items()}
 
 
-def _activation(to_probability: Compose) -> str:
-    """Which of the two turns logits into probabilities in a chain of transforms."""
-    steps = [step for step in to_probability.transforms if isinstance(step, Activationsd)]
-    return "softmax" if any(any(step.softmax) for step in steps) else "sigmoid"
+def _nested(inferer: Any) -> Iterator[Any]:
+    """An inferer, the one that it calls, and so on to the innermost."""
+    while inferer is not None:
+        yield inferer
+        inferer = getattr(inferer, "inferer", None)
+
+
+def _first(steps: Iterable[Any], kind: type[Step]) -> Step:
+    for step in steps:
+        if isinstance(step, kind):
+            return step
+    raise ValueError(f"the configuration's postprocessing has no {kind.__name__}, by which the outline is drawn.")
 
 
 def _fullest_slice(labels: torch.Tensor) -> int:

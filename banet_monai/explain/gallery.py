@@ -51,7 +51,7 @@ def legend() -> list[tuple[str, str]]:
         ("Number", "uncertainty of the whole case: 0 where the network is sure, 1 where it is not."),
         (
             "Uncertainty",
-            "entropy of the mean probability of eight samples; black: sure, pale yellow: it could be either. A thin "
+            "entropy of the mean probability of the samples; black: sure, pale yellow: it could be either. A thin "
             "rim is normal, a wide band or a patch beside the outline asks for a look.",
         ),
         (

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from monai.data import MetaTensor
 from monai.inferers import Inferer
+from torch import nn
 
+from banet_monai.explain.features import evaluating
 from banet_monai.flags import as_flag
 
 __all__ = ["BoundaryInferer"]
@@ -19,7 +22,7 @@ class BoundaryInferer(Inferer):
 
     Like the channels of :class:`banet_monai.uncertainty.UncertaintyInferer` it is taken off by
     :class:`banet_monai.uncertainty.SplitUncertaintyd` before anything else is done with the logits. It costs a second
-    pass of the encoder.
+    pass of the encoder, in evaluation, whatever mode the network is in; it is left as it came.
 
     Args:
         inferer: gives the result.
@@ -46,10 +49,11 @@ class BoundaryInferer(Inferer):
         result = self.inferer(inputs, network, *args, **kwargs)
         if not self.enabled:
             return result
-        boundary_map = getattr(getattr(network, "module", network), "boundary_map", None)
+        owner: Any = getattr(network, "module", network)
+        boundary_map = getattr(owner, "boundary_map", None)
         if boundary_map is None:
             raise ValueError(f"a boundary map needs a network with boundary_map(), {type(network).__name__} has none.")
-        with torch.no_grad():
+        with evaluating(owner) if isinstance(owner, nn.Module) else nullcontext(), torch.no_grad():
             boundary = self.windows(inputs, boundary_map).amax(dim=1, keepdim=True)
         joined = torch.cat([_plain(result), _plain(boundary).to(result)], dim=1)
         if isinstance(inputs, MetaTensor):

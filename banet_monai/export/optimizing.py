@@ -8,6 +8,8 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
+from torch.optim import Optimizer
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from banet_monai.export.fusing import FusedConvolution, fuse_chain
 from banet_monai.export.modules import (
@@ -167,8 +169,9 @@ def fused_copy(network: nn.Module) -> BANet:
 def optimized_form(network: Any, dtype: torch.dtype) -> Any:
     """The optimized form of a network that computes without gradients in evaluation, made once and kept with it.
 
-    It is made again when weights were changed or moved (in place, as training, ``load_state_dict`` and ``to`` do it; a
-    write through ``.data`` is not seen).
+    It is made again when weights were changed or moved: in place, as ``load_state_dict`` and ``to`` do it, or by any
+    optimizer of ``torch.optim``, also a fused one, whose writes PyTorch does not count. A write through ``.data`` is
+    not seen.
 
     Args:
         network: anything that an inferer calls.
@@ -201,3 +204,17 @@ def optimized_form(network: Any, dtype: torch.dtype) -> Any:
 
 
 _FORMS: WeakKeyDictionary[BANet, tuple[Any, OptimizedBANet]] = WeakKeyDictionary()
+
+
+def _forget_stepped(optimizer: Optimizer, *_: Any) -> None:
+    """Let go of the forms of networks whose weights an optimizer has just stepped."""
+    if not _FORMS:
+        return
+    stepped = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    for network in list(_FORMS):
+        if any(id(parameter) in stepped for parameter in network.parameters()):
+            _FORMS.pop(network, None)
+
+
+# a comparison of the weights themselves would take longer than all else that optimized_form does at every call
+register_optimizer_step_post_hook(_forget_stepped)

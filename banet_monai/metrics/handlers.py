@@ -171,20 +171,34 @@ def case_names(sources: Sequence[str]) -> list[str]:
     """Short names of cases from the paths of their files, all different and free of absolute paths.
 
     The file's name without suffix; where several files share it, the path below their common folder; where that is
-    still not enough (several cases of one file), a running number. A case without a path is ``case_0001`` and so on.
+    still not enough (several cases of one file), a running number that makes it the name of no other case. A case
+    without a path is ``case_0001`` and so on.
     """
     stems = [_stem(source) for source in sources]
     counts = Counter(stems)
-    shared = [source for source, stem in zip(sources, stems, strict=True) if stem and counts[stem] > 1]
-    root = os.path.commonpath([PurePath(source).parent for source in shared]) if shared else ""
-    names, seen = [], Counter[str]()
-    for number, (source, stem) in enumerate(zip(sources, stems, strict=True), start=1):
+    # a list may mix relative and absolute paths
+    folders = [PurePath(os.path.normpath(Path(source).absolute())).parent for source in sources]
+    shared = [folder for folder, stem in zip(folders, stems, strict=True) if stem and counts[stem] > 1]
+    root = os.path.commonpath(shared) if shared else ""
+    names = []
+    for number, (folder, stem) in enumerate(zip(folders, stems, strict=True), start=1):
         name = stem or f"case_{number:04d}"
         if stem and counts[stem] > 1:
-            name = PurePath(os.path.relpath(PurePath(source).parent, root), stem).as_posix()
-        seen[name] += 1
-        names.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
-    return names
+            name = PurePath(os.path.relpath(folder, root), stem).as_posix()
+        names.append(name)
+    return _all_different(names)
+
+
+def _all_different(names: Sequence[str]) -> list[str]:
+    """The first of equal names stays; the others get a number from 2 on that makes no name of another case."""
+    given, used = set(names), dict[str, None]()  # which keeps the order
+    for name in names:
+        different, number = name, 1
+        while different in used or (number > 1 and different in given):
+            number += 1
+            different = f"{name}_{number}"
+        used[different] = None
+    return list(used)
 
 
 def _items(batch: Any) -> list[Any]:

@@ -181,12 +181,18 @@ def build_encoder(
 
 
 def _replace_layers(module: nn.Module, spatial_dims: int, norm: LayerSpec, act: LayerSpec | None) -> None:
-    """Exchange every batch norm below ``module`` for ``norm``, and every ReLU for ``act`` unless that is ``None``."""
+    """Exchange every batch norm below ``module`` for ``norm``, and every ReLU for ``act`` unless that is ``None``.
+
+    A batch norm that is given arguments keeps the encoder's own ``eps`` and ``momentum`` unless these are among them.
+    """
+    kind, arguments = (norm, {}) if isinstance(norm, str) else (norm[0], dict(norm[1]))
+    is_batch = str(kind).lower() == "batch"
     for name, child in module.named_children():
         if isinstance(child, (nn.BatchNorm2d, nn.BatchNorm3d)):
-            if norm != "batch":
+            if not is_batch or arguments:
                 features = child.num_features
-                layer = get_norm_layer(fit_norm(norm, features), spatial_dims=spatial_dims, channels=features)
+                wanted = (kind, {"eps": child.eps, "momentum": child.momentum, **arguments}) if is_batch else norm
+                layer = get_norm_layer(fit_norm(wanted, features), spatial_dims=spatial_dims, channels=features)
                 setattr(module, name, layer)
         elif isinstance(child, nn.ReLU):
             if act is not None:

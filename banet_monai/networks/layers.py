@@ -135,8 +135,12 @@ def box_average(x: torch.Tensor, kernel_size: int) -> torch.Tensor:
     if x.ndim == 4:
         return F.avg_pool2d(x, [k, k], [1, 1], [pad, pad], False, False)
 
-    inside = _pad_and_average(torch.ones_like(x[:1, :1]), k)
-    return _pad_and_average(x, k) / inside
+    # PyTorch's 3D pooling on a CPU knows no half precision
+    half = x.device.type == "cpu" and (x.dtype == torch.bfloat16 or x.dtype == torch.float16)
+    values = x.float() if half else x
+    inside = _pad_and_average(torch.ones_like(values[:1, :1]), k)
+    average = _pad_and_average(values, k) / inside
+    return average.to(x.dtype) if half else average
 
 
 def _pad_and_average(x: torch.Tensor, k: int) -> torch.Tensor:

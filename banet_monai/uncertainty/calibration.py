@@ -61,12 +61,18 @@ class CalibrationBins:
             truth: 0 and 1, the same shape.
 
         Raises:
-            ValueError: when the shapes differ or a probability lies outside 0 to 1 (or is NaN).
+            ValueError: when the shapes differ, a probability lies outside 0 to 1 (or is NaN), or the truth holds
+                anything but 0 and 1.
         """
         if probability.shape != truth.shape:
             raise ValueError(f"probability {tuple(probability.shape)} and truth {tuple(truth.shape)} must be one size.")
         if probability.numel() and not bool(((probability >= 0) & (probability <= 1)).all()):
             raise ValueError("probabilities must lie between 0 and 1; NaN or logits were given.")
+        if not bool(((truth == 0) | (truth == 1)).all()):
+            raise ValueError(
+                f"the truth must hold 0 and 1 alone, got {float(truth.min())} to {float(truth.max())}; truth > 0 works "
+                "for a mask of 0 and 255."
+            )
         values = probability.detach().float().reshape(-1).cpu()
         foreground = truth.detach().reshape(-1).cpu().numpy()
         ends = torch.linspace(0.0, 1.0 + torch.finfo(torch.float32).eps, self.bins + 1)[1:]

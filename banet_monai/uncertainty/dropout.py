@@ -21,7 +21,7 @@ from banet_monai.export import OptimizedBANet, optimized_form
 from banet_monai.networks import BANet
 from banet_monai.uncertainty.statistics import RunningMoments
 
-__all__ = ["ActiveDropout", "SampledNetwork", "has_dropout"]
+__all__ = ["ActiveDropout", "SampledNetwork", "has_dropout", "unwrapped"]
 
 CHANNELWISE = (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 NOT_SAMPLED = (nn.AlphaDropout, nn.FeatureAlphaDropout)
@@ -147,7 +147,7 @@ class SampledNetwork:
         self.optimize = optimize
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        network: Any = _eager(self.dropout.network)
+        network: Any = unwrapped(self.dropout.network)
         fast = self._fast_form(network, x) if self.optimize else None
         if fast is None:
             return self._moments(network, x)
@@ -183,9 +183,9 @@ class SampledNetwork:
             yield network(x) if features is None else network.decode(*features, list(x.shape[2:]))
 
 
-def _eager(network: nn.Module) -> nn.Module:
+def unwrapped(network: nn.Module) -> nn.Module:
     """The network inside ``torch.compile`` and data-parallel wrappers, whose own passes go round the hooks."""
     if isinstance(network, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-        return _eager(network.module)
+        return unwrapped(network.module)
     inner = getattr(network, "_orig_mod", None)
-    return _eager(inner) if isinstance(inner, nn.Module) else network
+    return unwrapped(inner) if isinstance(inner, nn.Module) else network

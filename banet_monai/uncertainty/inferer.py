@@ -59,8 +59,9 @@ class UncertaintyInferer(Inferer):
     Returns:
         float32 ``(B, C, *spatial)`` for ``"none"``, else ``(B, C + 3, *spatial)``: logits of the mean probability,
         variance of the probability (0 to 0.25), mutual information (0 to 1) and the share of predictions that decide
-        like the mean. Of several channels the largest variance and information and the smallest share. A
-        ``MetaTensor`` if the input is one.
+        like the mean whether a pixel is foreground. Of several channels the largest variance and information and, with
+        sigmoid, the smallest share; with softmax all classes but the first count as one. A ``MetaTensor`` if the input
+        is one.
 
     Raises:
         FileNotFoundError: when a file of ``members`` does not exist.

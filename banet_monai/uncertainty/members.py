@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from banet_monai.networks.weights import read_state
+from banet_monai.uncertainty.dropout import unwrapped
 
 __all__ = ["Members", "member_files"]
 
@@ -41,7 +42,8 @@ class Members:
 
     Args:
         files: weights of the further members, as :func:`banet_monai.networks.weights.read_state` takes them.
-        checkpoint: weights of the first member, to compare the others with. None: compared when a network comes.
+        checkpoint: weights of the first member, to compare the others with. None: when a network comes its form alone
+            is compared, so that a file that repeats its weights adds a member that agrees with it everywhere.
 
     Raises:
         FileNotFoundError: when there is no such file.
@@ -70,19 +72,22 @@ class Members:
     def networks(self, network: nn.Module) -> list[nn.Module]:
         """One network per member, the given one first. The others are its copies, kept until another one is given.
 
+        They are copies of what is inside ``torch.compile`` and data-parallel wrappers.
+
         Raises:
             TypeError: when the network is no module.
             ValueError: when a file does not fit it.
         """
         if not isinstance(network, nn.Module):
             raise TypeError(f"an ensemble needs a torch.nn.Module, got {type(network).__name__}.")
-        device = next((parameter.device for parameter in network.parameters()), None)
-        if self._origin is None or self._origin() is not network or self._device != device:
-            own = network.state_dict()
+        inner = unwrapped(network)
+        device = next((parameter.device for parameter in inner.parameters()), None)
+        if self._origin is None or self._origin() is not inner or self._device != device:
+            own = inner.state_dict()
             for file, state in zip(self.files, self._states, strict=True):
-                _require_same_form(str(file), state, type(network).__name__, own)
-            self._copies = [_with_weights(network, state) for state in self._states]
-            self._origin, self._device = weakref.ref(network), device
+                _require_same_form(str(file), state, type(inner).__name__, own)
+            self._copies = [_with_weights(inner, state) for state in self._states]
+            self._origin, self._device = weakref.ref(inner), device
         for copied in self._copies:
             copied.train(network.training)
         return [network, *self._copies]

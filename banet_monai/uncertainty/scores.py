@@ -47,7 +47,7 @@ def disagreement(agreement: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
     An empty mask has the largest share of samples that contradict it at one pixel.
 
     Args:
-        agreement: share of the samples that decide like their mean, 0 to 1.
+        agreement: share of the samples that decide like their mean whether a pixel is foreground, 0 to 1.
         inside: the mask of the mean, boolean.
 
     Returns:

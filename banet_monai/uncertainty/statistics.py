@@ -86,9 +86,14 @@ class Moments:
         return (entropy(self.mean, activation) - self.expected_entropy).clamp_min(0)
 
     def agreement(self, activation: str, threshold: float) -> torch.Tensor:
-        """Share of the predictions that decide like their mean, ``(B, 1, *spatial)``; of the worst channel."""
+        """Share of the predictions that decide like their mean whether a pixel is foreground, ``(B, 1, *spatial)``.
+
+        With softmax all classes but the first, which is background, count as one. Of sigmoid channels, each of which is
+        a question of its own, the smallest share.
+        """
         if activation == "softmax":
-            return self.votes.gather(1, self.mean.argmax(dim=1, keepdim=True))
+            background = self.votes[:, :1]
+            return torch.where(self.mean.argmax(dim=1, keepdim=True) > 0, 1 - background, background)
         like_the_mean = torch.where(self.mean >= threshold, self.votes, 1 - self.votes)
         return like_the_mean.amin(dim=1, keepdim=True)
 

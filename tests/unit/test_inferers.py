@@ -395,3 +395,18 @@ def test_cores_that_share_the_windows_of_a_batch_give_what_one_core_gives() -> N
             torch.set_num_threads(before)
     assert sorted(sizes) == [1, 2, 2, 5]
     torch.testing.assert_close(shared, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_method_of_a_network_in_training_mode_leaves_it_as_it_came() -> None:
+    """Such as boundary_map(), which writes the statistics of batch norm as forward() does."""
+
+    class Normalising(nn.BatchNorm2d):
+        def method(self, x: torch.Tensor) -> torch.Tensor:
+            return self(x)
+
+    network, image = Normalising(1).train(), torch.full((1, 1, 8, 8), 5.0)
+    with torch.no_grad():
+        result = SegmentationInferer(roi_size=8, amp="none")(image, network.method)
+    torch.testing.assert_close(result, image, atol=1e-3, rtol=0)  # its mean is 0 and its variance 1
+    assert network.running_mean.tolist() == [0.0]
+    assert network.training

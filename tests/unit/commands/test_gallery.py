@@ -12,7 +12,9 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from banet_monai.cli import cli
-from tests.bundle_runs import ROOT, random_network
+from banet_monai.report.manifest import file_sha256
+from banet_monai.uncertainty import write_temperatures
+from tests.bundle_runs import ROOT, constant_network, random_network
 
 
 @pytest.fixture(scope="module")
@@ -111,3 +113,33 @@ def test_a_folder_without_images_is_refused(bundle: Path, tmp_path: Path) -> Non
     result = gallery(bundle, tmp_path / "empty", "-o", tmp_path / "out")
     assert result.exit_code == 2
     assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("setting", ["boundary=true", "uncertainty=tta", "uncertainty=entropy", "tta=true"])
+def test_what_segment_can_be_set_to_the_gallery_can(bundle: Path, folder: Path, tmp_path: Path, setting: str) -> None:
+    (folder / "broken.png").unlink()
+    result = gallery(bundle, folder, "-o", tmp_path / "out", "--limit", 1, "--set", setting)
+    assert result.exit_code == 0, result.output
+
+
+def test_a_network_without_dropout_is_flipped_and_turned(bundle: Path, folder: Path, tmp_path: Path) -> None:
+    result = gallery(bundle, folder, "-o", tmp_path / "out", "--limit", 1, "--set", "network_def::dropout=0")
+    assert result.exit_code == 0, result.output
+
+
+def test_threshold_and_fitted_temperature_are_those_of_segment(tmp_path: Path, folder: Path) -> None:
+    """A logit of 2 everywhere: outlined as a whole, at temperature 2 with an error of 1 - sigmoid(1) = 0.27."""
+    models = tmp_path / "bundle" / "models"
+    shutil.copytree(ROOT / "bundle" / "configs", models.parent / "configs")
+    models.mkdir()
+    torch.save(constant_network(2.0).state_dict(), models / "model.pt")
+    write_temperatures(
+        models / "calibration.json",
+        {"none": 9.0, "mc_dropout": 2.0},
+        facts={"weights_sha256": file_sha256(models / "model.pt")},
+    )
+    for threshold, number in ((0.5, "0.27"), (0.95, "0.73")):  # nothing is outlined: the largest probability
+        out = tmp_path / str(threshold)
+        result = gallery(models.parent, folder, "-o", out, "--limit", 1, "--set", f"threshold={threshold}")
+        assert result.exit_code == 0, result.output
+        assert f"uncertainty {number}" in (out / "gallery.html").read_text(encoding="utf-8")

@@ -64,3 +64,18 @@ def test_a_network_without_a_boundary_map_is_refused() -> None:
         BoundaryInferer(directly)(torch.zeros(1, 3, 8, 8), nn.Conv2d(3, 1, 1))
     with pytest.raises(ValueError, match=r"boundary must be true or false, got 'perhaps'"):
         BoundaryInferer(directly, enabled="perhaps")
+
+
+def test_a_network_in_training_mode_is_left_as_it_came_and_normalises_with_what_it_learned() -> None:
+    torch.manual_seed(0)
+    network = BANet(encoder="mobilenet_v2", output_stride=16, width=8, aspp_channels=8, separable=True, dropout=0.2)
+    image = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        expected = network.eval().boundary_map(image)
+        network.train()
+        before = {name: value.clone() for name, value in network.state_dict().items()}
+        for given in (network, nn.DataParallel(network)):
+            result = BoundaryInferer(SegmentationInferer(roi_size=32, amp="none"))(image, given)
+            torch.testing.assert_close(result[:, 1:], expected, atol=1e-5, rtol=1e-5)
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert all(module.training for module in network.modules())

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -99,3 +100,36 @@ def test_what_has_no_stages_is_refused() -> None:
         grad_cam(nn.Conv2d(3, 1, 1), torch.zeros(1, 3, 8, 8))
     with pytest.raises(ValueError, match=r"the encoder has the stages 1 to 4, got \(0, 5\)"):
         grad_cam(banet(encoder="mobilenet_v2"), torch.zeros(1, 3, 32, 32), stages=(0, 5))
+
+
+def test_of_overlapping_structures_the_likeliest_counts() -> None:
+    logits = torch.tensor([[5.0, -1.0], [-5.0, -2.0]]).reshape(1, 2, 2, 1)  # one pixel inside the first structure
+    assert RegionScore(nn.Identity(), activation="sigmoid")(logits).item() == 5.0
+    assert RegionScore(nn.Identity(), activation="sigmoid")(-logits).item() == 3.5  # 5 and 2, both inside the second
+
+
+def test_a_pixel_that_is_likeliest_background_is_outside_although_the_classes_together_are_likelier() -> None:
+    outside, inside = [1.0, 0.9, 0.9], [0.0, 3.0, 3.0]
+    logits = torch.tensor([outside, inside]).T.reshape(1, 3, 2, 1)
+    assert RegionScore(nn.Identity())(logits).item() == pytest.approx(3 + math.log(2))
+
+
+class Structures(nn.Module):
+    """Two channels that overlap: the image, and its negative."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = OneStage()
+        self.head = nn.Conv2d(2, 2, 1, bias=False)
+        self.head.weight.data = torch.tensor([[1.0, 0.0], [0.0, -1.0]]).reshape(2, 2, 1, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.encoder(x))
+
+
+def test_the_map_of_overlapping_structures_shows_what_raises_the_outlined_one() -> None:
+    image = torch.tensor([[1.0, 3.0], [2.0, 4.0]]).reshape(1, 1, 2, 2)
+    (found,) = grad_cam(Structures(), image, stages=(1,), activation="sigmoid")
+    torch.testing.assert_close(found, image / 4)  # the first channel is outlined, and the image raises it
+    with pytest.raises(ValueError, match=r"activation must be one of .*'tanh'"):
+        grad_cam(Structures(), image, stages=(1,), activation="tanh")

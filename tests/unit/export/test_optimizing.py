@@ -329,3 +329,33 @@ def test_form_goes_with_its_network():
     del network
     gc.collect()
     assert len(optimizing._FORMS) == count
+
+
+@pytest.mark.parametrize("kind", ["instance", "frozen"])
+def test_weights_that_a_fused_optimizer_wrote_are_seen(kind):
+    """PyTorch does not count its writes, and here no batch norm counts its batches either."""
+    network = tiny(norm="instance" if kind == "instance" else "batch")
+    optimizer, x = torch.optim.AdamW(network.parameters(), lr=0.1, fused=True), image(network)
+    with torch.no_grad():
+        before = optimized_form(network, torch.float32)(x)
+    for module in network.train().modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+    network(x)["mask"].sum().backward()
+    optimizer.step()
+    network.eval()
+    with torch.no_grad():
+        after = optimized_form(network, torch.float32)(x)
+        close(after, network(x))
+    assert (after - before).abs().max() > 0.1
+
+
+def test_an_optimizer_of_other_weights_lets_the_form_be():
+    network, other = tiny(), nn.Linear(1, 1)
+    optimizer = torch.optim.AdamW(other.parameters(), fused=True)
+    with torch.no_grad():
+        first = optimized_form(network, torch.float32)
+    other(torch.ones(1, 1)).sum().backward()
+    optimizer.step()
+    with torch.no_grad():
+        assert optimized_form(network, torch.float32) is first

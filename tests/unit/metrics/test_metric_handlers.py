@@ -123,6 +123,9 @@ def test_a_case_with_strange_values_is_named(tmp_path):
         (["/a/b/one.png", "/a/c/two.nii.gz"], ["one", "two"]),
         (["/a/b/one.png", "/a/c/one.png", "/a/two.png"], ["b/one", "c/one", "two"]),
         (["/a/one.png", "/a/one.jpg"], ["one", "one_2"]),
+        (["/a/one.png", "/a/one.jpg", "/a/one_2.png"], ["one", "one_3", "one_2"]),
+        (["/a/one_2.png", "/a/one.png", "/a/one.jpg", "/a/one.bmp"], ["one_2", "one", "one_3", "one_4"]),
+        (["", "/a/case_0001.png"], ["case_0001", "case_0001_2"]),
         (["", ""], ["case_0001", "case_0002"]),
         (["/a/1.2.840.10008", "/a/slice.0007.dcm"], ["1.2.840.10008", "slice.0007"]),
     ],
@@ -168,3 +171,14 @@ def test_tables_of_an_earlier_run_do_not_pass_for_those_of_one_in_which_every_ca
     stand_in = {"image": torch.zeros(3, 32, 32), "name": "b", "failure": "b.png is bad"}
     run(CaseTableHandler(tmp_path, class_names=["a"]), [[stand_in]])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_absolute_and_relative_paths_of_one_folder_may_be_mixed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert case_names([str(tmp_path / "one.png"), "sub/one.png"]) == ["one", "sub/one"]
+
+
+def test_names_that_look_like_running_numbers_do_not_end_the_table(tmp_path):
+    files = ["/d/a.png", "/d/a.jpg", "/d/a_2.png"]
+    run(CaseTableHandler(tmp_path, class_names=["a"]), [[case(file, TRUE) for file in files]])
+    assert [row["case"] for row in rows(tmp_path)] == ["a", "a_2", "a_3"]

@@ -356,3 +356,12 @@ def test_outputs_of_tiny_variants_stay_as_they_were(variant):
     assert computed.keys() == stored.keys()
     for name, tensor in computed.items():
         torch.testing.assert_close(tensor, stored[name], rtol=1e-3, atol=1e-3, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@torch.no_grad()
+def test_a_volume_may_be_in_bfloat16_on_a_cpu():
+    torch.manual_seed(0)
+    network = BANet(spatial_dims=3, encoder="mobilenet_v2", output_stride=16, width=8, aspp_channels=8, separable=True)
+    logits = network.eval().to(torch.bfloat16)(torch.rand(1, 3, 32, 32, 32, dtype=torch.bfloat16))
+    assert logits.shape == (1, 1, 32, 32, 32)
+    assert torch.isfinite(logits).all()

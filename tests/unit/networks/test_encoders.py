@@ -165,3 +165,21 @@ def test_activation_of_resnets_is_an_argument():
 def test_options_out_of_range_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         build_encoder(**{"name": "resnet18", **options})
+
+
+@pytest.mark.parametrize(
+    ("norm", "eps", "momentum"),
+    [
+        ("batch", 1e-3, 0.01),
+        ("BATCH", 1e-3, 0.01),
+        (("batch", {}), 1e-3, 0.01),
+        (("Batch", {"momentum": 0.2}), 1e-3, 0.2),
+        (("batch", {"eps": 1e-4}), 1e-4, 0.01),
+    ],
+)
+def test_batch_norms_of_mobilenet_v3_keep_what_is_not_named(norm, eps, momentum):
+    with torch.device("meta"):
+        encoder = build_encoder("mobilenet_v3_large", norm=norm)
+    norms = [module for module in encoder.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert norms
+    assert {(module.eps, module.momentum) for module in norms} == {(eps, momentum)}

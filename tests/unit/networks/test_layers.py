@@ -79,3 +79,13 @@ def test_on_device_orders_the_kernels_channels_last_and_keeps_their_values(dims,
     assert on_device(network, "cpu") is network
     assert network[0].weight.is_contiguous(memory_format=order)
     torch.testing.assert_close(network[0].weight.detach(), before, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_box_average_of_a_volume_knows_half_precision(dtype):
+    impulse = torch.zeros(1, 1, 3, 3, 3, dtype=dtype)
+    impulse[0, 0, 1, 1, 1] = 216.0
+    found = box_average(impulse, 3)
+    assert found.dtype is dtype
+    assert found[0, 0, 0].tolist() == [[27.0, 18.0, 27.0], [18.0, 12.0, 18.0], [27.0, 18.0, 27.0]]  # 216 / 8, 12, 18
+    assert found[0, 0, 1, 1, 1].item() == 8.0

@@ -86,3 +86,19 @@ def test_what_is_no_probability_is_refused() -> None:
         CalibrationBins(0)
     with pytest.raises(ValueError, match=r"must be one size"):
         brier_score(torch.zeros(0), torch.zeros(0))
+
+
+@pytest.mark.parametrize(
+    ("truth", "message"),
+    [
+        (torch.tensor([0, 255], dtype=torch.uint8), r"hold 0 and 1 alone, got 0.0 to 255.0; truth > 0 works"),
+        (torch.tensor([0.0, 0.5]), r"hold 0 and 1 alone, got 0.0 to 0.5"),
+        (torch.tensor([0.0, math.nan]), r"hold 0 and 1 alone"),
+    ],
+)
+def test_a_truth_that_is_no_mask_is_refused(truth: torch.Tensor, message: str) -> None:
+    bins = CalibrationBins()
+    with pytest.raises(ValueError, match=message):
+        bins.add(torch.tensor([0.1, 0.9]), truth)
+    bins.add(torch.tensor([0.1, 0.9]), torch.tensor([False, True]))
+    assert bins.pixels.sum() == 2

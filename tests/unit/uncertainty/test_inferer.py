@@ -12,7 +12,7 @@ from torch import nn
 
 from banet_monai.inferers import FlipInferer, SegmentationInferer
 from banet_monai.networks import BANet
-from banet_monai.uncertainty import UncertaintyInferer
+from banet_monai.uncertainty import SplitUncertaintyd, UncertaintyInferer
 from tests.bundle_runs import Payload
 
 
@@ -244,3 +244,27 @@ def test_an_inferer_that_returns_no_tensor_is_refused() -> None:
     for method in ("none", "entropy", "tta"):
         with pytest.raises(TypeError, match=r"must return a tensor of logits, got dict"):
             UncertaintyInferer(broken, method=method)(torch.zeros(1, 3, 4, 4), pointwise())
+
+
+def test_members_that_are_sure_of_foreground_but_not_of_its_class_do_not_disagree() -> None:
+    """Of several classes all but the background count as one (docs/uncertainty.md)."""
+    calls: list[int] = []
+
+    def another_class_each_time(image: torch.Tensor, network: Callable[..., Any]) -> torch.Tensor:
+        logits = torch.zeros(1, 4, *image.shape[2:])
+        logits[:, 1 + len(calls) % 3] = 20.0
+        calls.append(1)
+        return logits
+
+    inferer = UncertaintyInferer(another_class_each_time, method="tta", samples=3, activation="softmax")
+    result = inferer(torch.zeros(1, 3, 4, 4), pointwise())
+    record = SplitUncertaintyd(out_channels=4, activation="softmax")({"pred": result[0]})
+    assert record["scores"]["disagreement"] == pytest.approx(0, abs=1e-6)
+    assert record["uncertainty"][1].max() > 0.2  # the map of the variance says it
+
+
+def test_members_are_copies_of_the_network_inside_a_wrapper(tmp_path: Path) -> None:
+    image, members = torch.zeros(1, 3, 2, 2), saved(tmp_path, 2.0)
+    wrapped = UncertaintyInferer(directly, method="ensemble", members=members)(image, nn.DataParallel(Constant(0.0)))
+    plain = UncertaintyInferer(directly, method="ensemble", members=members)(image, Constant(0.0))
+    assert torch.equal(wrapped, plain)

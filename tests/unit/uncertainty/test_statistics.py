@@ -68,7 +68,15 @@ def test_classes_that_exclude_each_other_vote_for_the_likeliest() -> None:
     )
     torch.testing.assert_close(found.votes.flatten(), torch.tensor([0.0, 2 / 3, 1 / 3]))
     assert found.expected_entropy.shape == (1, 1, 1, 1)
-    assert found.agreement("softmax", 0.5).item() == pytest.approx(2 / 3)
+    assert found.agreement("softmax", 0.5).item() == 1.0  # none of them calls it background
+
+
+def test_of_several_classes_the_agreement_is_that_about_the_background() -> None:
+    first, second, none = ([0.0, 9.0, 0.0], [0.0, 0.0, 9.0], [9.0, 0.0, 0.0])
+    sure, split, away = (first, second, second), (first, second, none), (none, none, first)
+    logits = torch.tensor([sure, split, away]).permute(1, 2, 0)  # (sample, class, pixel)
+    found = collected(*logits.reshape(3, 1, 3, 3, 1), activation="softmax")
+    torch.testing.assert_close(found.agreement("softmax", 0.5).flatten(), torch.tensor([1.0, 2 / 3, 2 / 3]))
 
 
 @pytest.mark.parametrize(("activation", "channels"), [("sigmoid", 1), ("sigmoid", 3), ("softmax", 2), ("softmax", 4)])
