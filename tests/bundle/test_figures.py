@@ -96,6 +96,28 @@ def test_the_words_about_finer_pictures_give_the_differences_of_the_result_files
     assert all(difference.by_cases[1] < 0 for difference in focal)
 
 
+def test_the_words_about_longer_training_give_the_figures_of_the_result_files():
+    groups = tables.with_baselines(tables.load_results(tables.RESULTS), load_definitions()["budgets"])
+    report = tables.Report("recipe/isic2017", groups["recipe/isic2017"])
+    text = " ".join((ROOT / "docs" / "validation.md").read_text().split())
+    ja, boundary = (report.differences(metric)["recipe_epochs_24"] for metric in ("ja", "boundary_iou"))
+    assert f"do: JA {ja.mean:+.3f}, Boundary IoU {boundary.mean:+.3f}. The two parts" in text
+    assert ja.by_cases[0] < 0 < boundary.by_cases[0]
+
+    official = tables.load_results(tables.RESULTS)["final/isic2017_official"]
+    validation = {row[0] for row in official[0]["cases"]["rows"]}
+    assert len(validation) == 121
+    means = []
+    for name in ("cpu/isic2017/banet", "recipe/isic2017/recipe_epochs_24"):
+        rows = json.loads((tables.RESULTS / name / "seed0.json").read_text())["cases"]["rows"]
+        parts = [[row[2] for row in rows if (row[0] in validation) == held] for held in (False, True)]
+        assert [len(part) for part in parts] == [279, 121]
+        means.append([np.mean(part) for part in parts])
+    (short, short_val), (long, long_val) = means
+    assert f"279 training pictures JA goes from {short:.3f} to {long:.3f}" in text
+    assert f"121 official validation pictures from {short_val:.3f} to {long_val:.3f}" in text
+
+
 def test_the_words_about_small_pictures_first_give_the_differences_of_the_result_files():
     groups = with_folds_together(tables.load_results(tables.RESULTS), load_definitions()["datasets"])
     text = " ".join((ROOT / "docs" / "validation.md").read_text().split())
