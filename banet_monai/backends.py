@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from banet_monai.choices import EXPORTS
+from banet_monai.export.checking import check_program_file, text_in_archive
 from banet_monai.export.description import KEY, Description
 from banet_monai.export.formats import DESCRIPTION_FILE
 
@@ -27,6 +29,7 @@ __all__ = [
 ]
 
 PRECISIONS = {"auto": None, "none": "f32", "bf16": "bf16", "fp16": "f16"}  # an inferer's amp in OpenVINO's words
+CUDA_PROVIDER = "CUDAExecutionProvider"  # ONNX Runtime's word
 
 
 class ExportedNetwork(nn.Module, ABC):
@@ -51,9 +54,7 @@ class ExportedNetwork(nn.Module, ABC):
 
     def __init__(self, path: Path, description: Description, *, task: str | None, weights: str | Path | None) -> None:
         super().__init__()
-        if (
-            weights is not None and Path(weights) == path
-        ):  # the file itself was named, as by --weights: nothing to hold it to
+        if weights is not None and _is_same(Path(weights), path):  # as by --weights: nothing to hold it to
             weights = None
         description.require(str(path), task=task, weights=weights)
         self.path, self.description = path, description
@@ -102,8 +103,9 @@ class OnnxNetwork(ExportedNetwork):
         task: see :class:`ExportedNetwork`.
         weights: see :class:`ExportedNetwork`.
         threads: computing threads; 0 leaves the choice to ONNX Runtime.
-        providers: execution providers in the order of preference; by default CUDA where this ONNX Runtime has it, and
+        device: ``"cpu"`` keeps it off the GPU; for ``"cuda"`` it computes there where this ONNX Runtime can, else on
             the CPU.
+        providers: execution providers in the order of preference, instead of those that follow from ``device``.
 
     Raises:
         ModuleNotFoundError: when ONNX Runtime is not installed.
@@ -118,6 +120,7 @@ class OnnxNetwork(ExportedNetwork):
         task: str | None = None,
         weights: str | Path | None = None,
         threads: int = 0,
+        device: str | torch.device = "cuda",
         providers: Sequence[str] | None = None,
     ) -> None:
         file = _existing(path, "onnx", package="onnxruntime")
@@ -126,11 +129,9 @@ class OnnxNetwork(ExportedNetwork):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3  # errors
-        if providers is None:
-            here = onnxruntime.get_available_providers()
-            providers = [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in here]
+        chosen = _providers(torch.device(device), onnxruntime.get_available_providers())
         try:
-            session = onnxruntime.InferenceSession(str(file), options, providers=list(providers))
+            session = onnxruntime.InferenceSession(str(file), options, providers=list(providers or chosen))
         except Exception as error:  # it has no public kinds of errors
             raise _damaged(file, error) from error
         text = session.get_modelmeta().custom_metadata_map.get(KEY, "")
@@ -201,7 +202,7 @@ class OpenVinoNetwork(ExportedNetwork):
 
 
 class _TorchFile(ExportedNetwork):
-    """A file that PyTorch itself runs, on the device of the image.
+    """A file that PyTorch itself runs, on the device of the image. Its description is read before anything else.
 
     Args:
         path: the file.
@@ -225,12 +226,16 @@ class _TorchFile(ExportedNetwork):
         device: str | torch.device = "cpu",
     ) -> None:
         file = _existing(path, self.format_name)
-        extra = {DESCRIPTION_FILE: ""}
         try:
-            module = self._load(file, extra)
+            content = file.read_bytes()
+            text = text_in_archive(content, DESCRIPTION_FILE)
+        except Exception as error:  # of a damaged archive
+            raise _damaged(file, error) from error
+        super().__init__(file, Description.from_json(text, origin=str(file)), task=task, weights=weights)
+        try:
+            module = self._load(content)
         except Exception as error:
             raise _damaged(file, error) from error
-        super().__init__(file, _from_extra(extra, file), task=task, weights=weights)
         self.module = module.to(device)
 
     def compute(self, x: torch.Tensor) -> torch.Tensor:
@@ -240,18 +245,22 @@ class _TorchFile(ExportedNetwork):
 
     @staticmethod
     @abstractmethod
-    def _load(file: Path, extra: dict[str, Any]) -> nn.Module:
-        """What the file holds; ``extra`` is filled with the texts that it names."""
+    def _load(content: bytes) -> nn.Module:
+        """The network in the content of a file."""
 
 
 class TorchExportNetwork(_TorchFile):
-    """A ``.pt2`` file of ``torch.export``, run by PyTorch on the device of the image; arguments as of its base."""
+    """A ``.pt2`` file of ``torch.export``, run by PyTorch on the device of the image; arguments as of its base.
+
+    A file with more in it than tensors and a graph of known operators is refused: PyTorch would run it.
+    """
 
     format_name = "torch-export"
 
     @staticmethod
-    def _load(file: Path, extra: dict[str, Any]) -> nn.Module:
-        return torch.export.load(file, extra_files=extra).module()
+    def _load(content: bytes) -> nn.Module:
+        check_program_file(content)
+        return torch.export.load(io.BytesIO(content)).module()
 
 
 class TorchScriptNetwork(_TorchFile):
@@ -260,8 +269,8 @@ class TorchScriptNetwork(_TorchFile):
     format_name = "torchscript"
 
     @staticmethod
-    def _load(file: Path, extra: dict[str, Any]) -> nn.Module:
-        return torch.jit.load(str(file), map_location="cpu", _extra_files=extra)  # type: ignore[no-untyped-call]
+    def _load(content: bytes) -> nn.Module:
+        return torch.jit.load(io.BytesIO(content), map_location="cpu")  # type: ignore[no-untyped-call]
 
 
 def load_exported(
@@ -304,9 +313,18 @@ def _existing(path: str | Path, to: str, *, package: str | None = None) -> Path:
     return file
 
 
-def _from_extra(extra: dict[str, Any], file: Path) -> Description:
-    text = extra[DESCRIPTION_FILE]
-    return Description.from_json(text.decode() if isinstance(text, bytes) else str(text), origin=str(file))
+def _is_same(one: Path, other: Path) -> bool:
+    """Whether two paths, however spelled, are one file that exists."""
+    return one.is_file() and other.is_file() and one.samefile(other)
+
+
+def _providers(device: torch.device, here: Sequence[str]) -> list[str | tuple[str, dict[str, int]]]:
+    """What ONNX Runtime may compute with for a device, in the order of preference, out of what there is."""
+    providers: list[str | tuple[str, dict[str, int]]] = []
+    if device.type == "cuda" and CUDA_PROVIDER in here:
+        number: int | None = device.index
+        providers.append(CUDA_PROVIDER if number is None else (CUDA_PROVIDER, {"device_id": number}))
+    return [*providers, "CPUExecutionProvider"]
 
 
 def _damaged(file: Path, error: Exception) -> ValueError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 __all__ = ["as_flag", "as_number"]
 
 FLAGS = {"true": True, "false": False}
@@ -33,9 +35,12 @@ def as_number(value: float | str, name: str) -> float:
         name: of the option, for the message.
 
     Raises:
-        ValueError: for anything else.
+        ValueError: for anything else, NaN and infinities among it.
     """
     try:
-        return value if isinstance(value, int | float) else float(value)
+        number = value if isinstance(value, int | float) else float(value)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} must be a number, got {value!r}.") from error
+    if not math.isfinite(number):  # nothing is at or above NaN: every mask would be empty
+        raise ValueError(f"{name} must be a finite number, got {number}.")
+    return number

@@ -30,14 +30,14 @@ def worker_threads(wish: int | str) -> int:
     """Threads for a wish: a number, or ``"auto"``: the cores beside one, at least 1 and at most 8.
 
     Raises:
-        ValueError: for a negative number, or another word.
+        ValueError: for a negative number, a fraction, or another word.
     """
     if wish == "auto":
         return min(MAX_THREADS, max(1, _cores() - 1))
-    number = int(as_number(wish, "num_workers"))
-    if number < 0:
-        raise ValueError(f"the number of threads must be 'auto', 0 or more, got {wish}.")
-    return number
+    number = as_number(wish, "num_workers")
+    if number < 0 or number != int(number):
+        raise ValueError(f"the number of threads must be 'auto', or a whole number from 0 on, got {wish}.")
+    return int(number)
 
 
 def helper_pool(threads: int, name: str) -> ThreadPoolExecutor:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from banet_monai.commands.closing import say_outcome
+from banet_monai.commands.grammar import Share, WorkError, print_warning, shown
 from banet_monai.commands.options import FILE, ResultOptions, RunOptions, result_options, run_options
 from banet_monai.commands.pacs import check_input
 from banet_monai.commands.paging import write_page
@@ -32,7 +34,7 @@ __all__ = ["evaluate"]
 @click.option("--val-ids", type=FILE, metavar="FILE", help="List of the cases to use.")
 @click.option(
     "--val-fraction",
-    type=click.FloatRange(0, 1),
+    type=Share(),
     metavar="X",
     help="Share to use where the data bring no split; 1 is all.  [default: 0.1]",
 )
@@ -60,6 +62,7 @@ def evaluate(
     if output is not None and Path(dataset).is_dir() and output.resolve() == Path(dataset).resolve():
         raise click.UsageError("-o is the data set itself; give another folder, one inside it is fine.")
     outcome = run_plan(make_plan(run, changes, output=output, evaluate=True), Path(dataset))
+    _set_aside(outcome.older)
     summary = outcome.output_dir / "summary.json"
     if not run.quiet and not outcome.interrupted and summary.is_file():
         with quiet_libraries():
@@ -67,3 +70,14 @@ def evaluate(
         click.echo(format_summary(json.loads(summary.read_text(encoding="utf-8"))) + "\n")
     page = write_page(outcome, extras, images=Path(dataset), quiet=run.quiet)
     return max(say_outcome(outcome, quiet=run.quiet), page)
+
+
+def _set_aside(tables: Sequence[Path]) -> None:
+    """Give tables of an earlier run, which this one did not come to replace, names that say so."""
+    for table in tables:
+        aside = table.with_name(f"{table.stem}.earlier{table.suffix}")
+        try:
+            table.replace(aside)
+        except OSError as error:
+            raise WorkError(f"'{shown(table)}' is of an earlier run; this one broke off.") from error
+        print_warning(f"{table.name} is of an earlier run and is now called {aside.name}.")

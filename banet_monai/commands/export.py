@@ -159,12 +159,12 @@ def _write(network: BANet, path: Path, to: str, description: Description) -> str
     except OSError as error:
         raise WorkError(f"'{shown(path.absolute())}' cannot be written ({error.strerror or error}).") from error
     if difference is not None and not difference <= TOLERANCE:  # NaN is not
-        _remove(path)
+        _remove(path, to)
         raise WorkError(f"{to}: the file differs from the network by {difference:.1e} and was removed.")
     compared = (
         f"within {difference:.0e} of the network" if difference is not None else "not compared, nothing here runs it"
     )
-    return f"{to}, {_megabytes(path):.1f} MB, {compared}"
+    return f"{to}, {_megabytes(path, to):.1f} MB, {compared}"
 
 
 def _write_int8(network: BANet, path: Path, to: str, description: Description, *, images: list[torch.Tensor]) -> str:
@@ -179,13 +179,13 @@ def _write_int8(network: BANet, path: Path, to: str, description: Description, *
     except OSError as error:
         raise WorkError(f"'{shown(path.absolute())}' cannot be written ({error.strerror or error}).") from error
     if changed > MOST_CHANGED:
-        _remove(path)
+        _remove(path, to)
         raise WorkError(
             f"8-bit integers: {100 * changed:.1f} % of the pixels change their class, at most {100 * MOST_CHANGED:g} % "
             f"may; the file was removed. Calibrate on pictures like those of the training."
         )
     return (
-        f"{to} in 8-bit integers from {len(images)} images, {_megabytes(path):.1f} MB, "
+        f"{to} in 8-bit integers from {len(images)} images, {_megabytes(path, to):.1f} MB, "
         f"{100 * changed:.2f} % of pixels change their class"
     )
 
@@ -206,13 +206,18 @@ def _changed(network: BANet, path: Path, images: list[torch.Tensor]) -> float:
     return changed / pixels
 
 
-def _remove(path: Path) -> None:
-    for file in (path, path.with_suffix(".bin")):
+def _parts(path: Path, to: str) -> list[Path]:
+    """The files of a network: a ``.bin`` beside it belongs to OpenVINO's alone."""
+    return [path, path.with_suffix(".bin")] if to == "openvino" else [path]
+
+
+def _remove(path: Path, to: str) -> None:
+    for file in _parts(path, to):
         file.unlink(missing_ok=True)
 
 
-def _megabytes(path: Path) -> float:
-    return sum(file.stat().st_size for file in (path, path.with_suffix(".bin")) if file.is_file()) / MEGABYTE
+def _megabytes(path: Path, to: str) -> float:
+    return sum(file.stat().st_size for file in _parts(path, to) if file.is_file()) / MEGABYTE
 
 
 def _difference(network: BANet, path: Path, description: Description) -> float | None:

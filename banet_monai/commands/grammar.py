@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import traceback
@@ -23,6 +24,7 @@ __all__ = [
     "NearestChoice",
     "Setting",
     "SeveralChoices",
+    "Share",
     "StoreCommand",
     "WorkError",
     "debugging",
@@ -132,6 +134,20 @@ class Setting(click.ParamType):  # type: ignore[type-arg]
             return name.strip(), json.loads(text, parse_constant=_refuse_constant)
         except ValueError:
             return name.strip(), text
+
+
+class Share(click.FloatRange):
+    """A number from 0 to 1. NaN, which no range of click leaves out, is none."""
+
+    def __init__(self) -> None:
+        super().__init__(0, 1)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number."""
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):
+            self.fail(f"'{value}' is no number from 0 to 1.", param, ctx)
+        return number
 
 
 class StoreCommand(click.Command):

@@ -17,6 +17,7 @@ from banet_monai.commands.facts import HEADINGS, CaseFacts, facts_of
 from banet_monai.commands.grammar import DONE, SOME_FAILED, printable
 from banet_monai.commands.options import WebOptions, bundle_options, series_option, web_options
 from banet_monai.commands.pacs import check_input, local_input
+from banet_monai.commands.running import unused_names
 from banet_monai.commands.silence import in_words, quiet_libraries
 
 __all__ = ["info"]
@@ -90,7 +91,8 @@ def _contents_text(contents: Mapping[str, Any]) -> str:
         blocks.append("\n".join([f"{_number(len(left_out), 'file')} left out", *lines]))
     if unfit := contents.get("task", {}).get("other_modality"):
         made_for = ", ".join(contents["task"]["modalities"])
-        blocks.append(f"'{contents['task']['name']}' is made for {made_for}; of another modality: {', '.join(unfit)}")
+        of_other = ", ".join(map(printable, unfit))
+        blocks.append(f"'{contents['task']['name']}' is made for {made_for}; of another modality: {of_other}")
     return "\n\n".join(blocks)
 
 
@@ -102,6 +104,7 @@ def _installation(folder: Path | None, task: str | None) -> dict[str, Any]:
     bundle = Bundle(chosen.bundle)
     metadata = bundle.metadata()
     config = chosen.config()
+    hidden = {*NOT_AN_OPTION, *unused_names(config)}
     network = config.get("network_def", {})
     return {
         "versions": _versions(),
@@ -119,7 +122,7 @@ def _installation(folder: Path | None, task: str | None) -> dict[str, Any]:
         "options": {
             name: value
             for name, value in config.items()
-            if name not in NOT_AN_OPTION and not name.startswith("_") and _is_plain(value)
+            if name not in hidden and not name.startswith("_") and _is_plain(value)
         },
     }
 

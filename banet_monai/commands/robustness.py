@@ -13,6 +13,7 @@ from banet_monai.commands.grammar import (
     INTERRUPTED,
     SOME_FAILED,
     SeveralChoices,
+    Share,
     WorkError,
     print_error,
     print_failure,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["robustness"]
 
 STRENGTHS = "1,3,5"
+VAL_FRACTION = 0.1
 Cases = list[dict[str, Any]]
 
 
@@ -64,11 +66,9 @@ Cases = list[dict[str, Any]]
 @click.option("--val-ids", type=FILE, metavar="FILE", help="List of the cases to use.")
 @click.option(
     "--val-fraction",
-    type=click.FloatRange(0, 1),
-    default=0.1,
-    show_default=True,
+    type=Share(),
     metavar="X",
-    help="Share to use where the data bring no split; 1 is all.",
+    help="Share to use where the data bring no split; 1 is all.  [default: 0.1]",
 )
 def robustness(
     *,
@@ -81,7 +81,7 @@ def robustness(
     limit: int | None,
     run: RunOptions,
     val_ids: Path | None,
-    val_fraction: float,
+    val_fraction: float | None,
 ) -> int:
     """Corrupt the validation cases of DATASET step by step, segment them, and write robustness.html to OUT.
 
@@ -93,10 +93,16 @@ def robustness(
     For research use, not a medical device.
     """
     steps = _strengths(strengths)
+    if truth is not None and (val_ids is not None or val_fraction is not None):
+        raise click.UsageError(
+            "--val-ids and --val-fraction choose among the cases of a data set; with --truth all images are used, or "
+            "the first ones by name with --limit."
+        )
     check_input(dataset, addresses=False)
     plan = make_plan(run, {}, output=output)
     with quiet_libraries():
-        cases, failures = _cases(Path(dataset), truth, val_ids, val_fraction, limit)
+        share = VAL_FRACTION if val_fraction is None else val_fraction
+        cases, failures = _cases(Path(dataset), truth, val_ids, share, limit)
         measurer = _measurer(plan, seed)
         return _measured(plan, measurer, cases, failures, corruptions, steps, output)
 

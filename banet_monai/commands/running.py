@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -14,16 +15,19 @@ from typing import Any
 import click
 
 from banet_monai.bundles import Bundle, Task, config_names, find_bundle, with_hint
-from banet_monai.choices import BACKENDS
+from banet_monai.choices import BACKENDS, EXPORTS
 from banet_monai.commands.grammar import print_warning, shown
 from banet_monai.commands.options import RunOptions, is_device
 from banet_monai.commands.silence import in_words, quiet_libraries
 
-__all__ = ["Outcome", "Plan", "make_plan", "run_plan"]
+__all__ = ["Outcome", "Plan", "make_plan", "run_plan", "unused_names"]
 
 # entries that have a place of their own on the command line
 OWN_PLACE = {"dataset_dir": "it is the first argument", "output_dir": "use -o", "bundle_root": "use --bundle"}
 EXPRESSION = ("$", "@", "%")
+TABLES = ("cases.csv", "summary.json")  # of an evaluation
+# what an exported network has not
+LACKING = {"mc_dropout": "no dropout", "ensemble": "no place for the weights of others"}
 CUDA = re.compile(r"^\$torch\.device\('(cuda(?::(?P<number>\d+))?)'\)$")
 
 
@@ -64,6 +68,7 @@ class Outcome:
         warnings: case to what should be known about it.
         interrupted: whether Ctrl-C ended it.
         broken_off: why it ended before its time, "" where it did not.
+        older: tables of an evaluation before this one, which this one has not replaced.
     """
 
     output_dir: Path
@@ -73,6 +78,7 @@ class Outcome:
     warnings: dict[str, list[str]] = field(default_factory=dict)
     interrupted: bool = False
     broken_off: str = ""
+    older: tuple[Path, ...] = ()
 
     @property
     def seg_files(self) -> list[Path]:
@@ -101,12 +107,18 @@ def make_plan(
         task = bundle.task(options.task)
         config = task.config(evaluate=evaluate)
         overlays = _backend_of(bundle, options.backend)
-        config |= {name: None for overlay in overlays for name in json.loads(overlay.read_text(encoding="utf-8"))}
+        laid_over: dict[str, Any] = {}
+        for overlay in overlays:
+            laid_over |= json.loads(overlay.read_text(encoding="utf-8"))
+        unused = unused_names(config | laid_over) - set(laid_over)
+        config |= dict.fromkeys(laid_over)
     except (FileNotFoundError, ValueError) as error:
         raise click.UsageError(str(error)) from error
 
     settings = dict(options.settings)
     _check_names(settings, config)
+    if needless := sorted(unused.intersection(settings)):
+        raise click.UsageError(f"--set {needless[0]}: the task '{task.name}' does not use it.")
     wanted = {**settings, **changes}
     if output is not None:
         _check_output(output)
@@ -122,7 +134,41 @@ def make_plan(
         wanted["device"] = f"$torch.device('{device}')"
     if lacking := sorted(name for name in wanted if name.split("::")[0] not in config):
         raise click.UsageError(f"the configuration of '{task.name}' has no entry {', '.join(lacking)}.")
+    if options.backend in EXPORTS:
+        _check_exported(bundle, task, options.backend, config | wanted)
     return Plan(bundle, task, evaluate, wanted, options.quiet, overlays)
+
+
+def unused_names(config: Mapping[str, Any]) -> set[str]:
+    """Entries of a configuration that people could type and that no other entry refers to: to set them does nothing."""
+    plain = [name for name, value in config.items() if not isinstance(value, list | dict) and name not in OWN_PLACE]
+    texts = {name: json.dumps(value) for name, value in config.items()}
+    return {
+        name
+        for name in plain
+        if not any(re.search(rf"[@%]{name}\b", text) for other, text in texts.items() if other != name)
+    }
+
+
+def _check_exported(bundle: Bundle, task: Task, backend: str, entries: Mapping[str, Any]) -> None:
+    """Refuse what an exported network cannot do, and one that is not there, with the whole command that makes it."""
+    method = str(entries.get("uncertainty"))
+    if method in LACKING:
+        raise click.UsageError(
+            f"--uncertainty {method}: an exported network has {LACKING[method]}; use --backend torch."
+        )
+    if str(entries.get("boundary")).lower() == "true":
+        raise click.UsageError("boundary: an exported network has no edge branch; use --backend torch.")
+    checkpoint = str(entries.get("checkpoint"))
+    file = Path(str(entries.get("exported") or Path(checkpoint).with_suffix(EXPORTS[backend])))
+    if file.is_file() or any(text.startswith(EXPRESSION) for text in (checkpoint, str(file))):
+        return
+    is_known = task in bundle.tasks()
+    words = ["banet", "export", str(shown(file.absolute())), "--to", backend]
+    words += ["--task", task.name if is_known else str(shown(task.folder.absolute()))]
+    if Path(checkpoint).suffix not in EXPORTS.values():
+        words += ["--weights", str(shown(Path(checkpoint)))]
+    raise click.UsageError(f"there is no file '{shown(file.absolute())}'; make it: {shlex.join(words)}")
 
 
 def _backend_of(bundle: Bundle, backend: str | None) -> tuple[Path, ...]:
@@ -149,6 +195,8 @@ def run_plan(plan: Plan, source: Path) -> Outcome:
         parser = _ready_parser(plan, source)
         _warn_of_temperature(parser)
         report = parser.get_parsed_content("report")
+        tables = [Path(report.output_dir) / name for name in TABLES if plan.evaluate]
+        before = [(table, _stamp(table)) for table in tables]
         try:
             parser.get_parsed_content("run")
         except KeyboardInterrupt:
@@ -168,7 +216,17 @@ def run_plan(plan: Plan, source: Path) -> Outcome:
         dict(report.warnings),
         interrupted,
         broken_off,
+        tuple(table for table, stamp in before if stamp is not None and stamp == _stamp(table)),
     )
+
+
+def _stamp(file: Path) -> tuple[int, int] | None:
+    """What is another once a file was written anew; None where there is none."""
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
 
 
 def _ready_parser(plan: Plan, source: Path) -> Any:
@@ -178,6 +236,8 @@ def _ready_parser(plan: Plan, source: Path) -> Any:
         parser = _parser(plan, source)
         for name in ("initialize", "report", "weights", "evaluator"):
             parser.get_parsed_content(name)
+        if "tiled" in parser and not plan.evaluate:
+            parser.get_parsed_content("tiled")
     except Exception as error:
         raise click.UsageError(in_words(_cause(error))) from error
     return parser
@@ -191,7 +251,9 @@ def _warn_of_temperature(parser: Any) -> None:
     if method == "none" or parser.get("temperature") != FITTED:
         return
     with suppress(Exception):  # what is damaged has been refused
-        problem = fitted_problem(method, str(parser.get_parsed_content("checkpoint")))
+        description = getattr(parser.get_parsed_content("network"), "description", None)  # of an exported file
+        made_from = "" if description is None else description.weights_sha256
+        problem = fitted_problem(method, str(parser.get_parsed_content("checkpoint")), made_from)
         if problem:
             print_warning(f"{problem}.")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from banet_monai.commands.grammar import (
     SOME_FAILED,
     NearestChoice,
     SeveralChoices,
+    Share,
     StoreCommand,
     print_warning,
     shown,
@@ -33,8 +35,12 @@ from banet_monai.commands.options import (
 from banet_monai.commands.pacs import check_input, check_service, is_address, local_input, service_address, store_files
 from banet_monai.commands.paging import write_page
 from banet_monai.commands.running import Outcome, Plan, make_plan, run_plan
+from banet_monai.files import is_result_folder
 
 __all__ = ["segment"]
+
+IMAGE_ENDS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".nii", ".nii.gz", ".dcm", ".dicom", ".ima", ".zip")
+RESULT = re.compile(r"_(mask|overlay|uncertainty|variance|information|boundary|probability)\.")  # of a run cut short
 
 
 @click.command(cls=StoreCommand, short_help="Outline what the task is about in INPUT.")
@@ -53,7 +59,7 @@ __all__ = ["segment"]
 @run_options
 @series_option
 @click.option("--seg-kind", type=NearestChoice(SEG_KINDS), help="Kind of DICOM SEG.  [default: binary]")
-@click.option("--threshold", type=click.FloatRange(0, 1), metavar="X", help="Probability that counts as inside.")
+@click.option("--threshold", type=Share(), metavar="X", help="Probability that counts as inside.")
 @result_options
 @click.option("--structured-report", is_flag=True, help="Also measure and write DICOM SR; needs dicom-seg in --format.")
 @click.option(
@@ -101,6 +107,8 @@ def segment(
             raise click.UsageError("--store sends DICOM SEG; add dicom-seg to --format.")
     if structured_report and "dicom-seg" not in chosen:
         raise click.UsageError("--structured-report refers to DICOM SEG; add dicom-seg to --format.")
+    if seg_kind is not None and "dicom-seg" not in chosen:
+        raise click.UsageError("--seg-kind is a kind of DICOM SEG; add dicom-seg to --format.")
     _check_optional_packages(chosen)
 
     changes: dict[str, Any] = {
@@ -116,6 +124,7 @@ def segment(
     if structured_report:
         given["measurements"] = True
     check_input(source)
+    _check_place(source, output)
     plan = make_plan(run, given, output=output)
     _check_threshold(plan)
     if address is not None:
@@ -149,6 +158,19 @@ def _store_address(source: str, store_at: str | None) -> str | None:
 def _check_optional_packages(formats: Sequence[str]) -> None:
     if "dicom-seg" in formats and importlib.util.find_spec("highdicom") is None:
         raise click.UsageError('DICOM SEG needs more packages: pip install "banet-monai[dicom]"')
+
+
+def _check_place(source: str, output: Path) -> None:
+    """Refuse an output folder inside the input that holds images of it: what lies there is left out."""
+    inside = output.is_dir() and Path(source).resolve() in output.resolve().parents
+    if not inside or is_result_folder(output):
+        return
+    files = (path.name for path in output.rglob("*") if path.name.lower().endswith(IMAGE_ENDS))
+    if images := [name for name in files if not RESULT.search(name)]:
+        raise click.UsageError(
+            f"-o '{output}' holds {len(images)} images of INPUT, such as '{min(images)}', which would be left out; "
+            "give another folder."
+        )
 
 
 def _check_threshold(plan: Plan) -> None:

@@ -127,14 +127,23 @@ def save_openvino(model: Any, path: Path, folder: Path, description: Description
 def _write_torch_export(network: nn.Module, path: Path, description: Description) -> None:
     exported = torch.export.export(network, (_example(description),), dynamic_shapes=_dynamic_shapes(description))
     extra = {DESCRIPTION_FILE: description.to_json()}
-    write_beside(path, lambda partial: torch.export.save(exported, partial, extra_files=extra))
+    _save(path, lambda partial: torch.export.save(exported, partial, extra_files=extra))
 
 
 def _write_torchscript(network: nn.Module, path: Path, description: Description) -> None:
     trace: Callable[..., Any] = torch.jit.trace
     traced = trace(network, _example(description), check_trace=False)
     extra = {DESCRIPTION_FILE: description.to_json()}
-    write_beside(path, lambda partial: torch.jit.save(traced, partial, _extra_files=extra))
+    _save(path, lambda partial: torch.jit.save(traced, partial, _extra_files=extra))
+
+
+def _save(path: Path, write: Callable[[Path], object]) -> None:
+    """Let PyTorch write a file; what its writer says of a full disk is an OSError, as everywhere else."""
+    try:
+        write_beside(path, write)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise OSError(f"PyTorch cannot write '{path.name}': {reason}") from error
 
 
 def _example(description: Description) -> torch.Tensor:

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from banet_monai.data.failures import writing_problem
 from banet_monai.flags import as_number
 from banet_monai.handlers import Progress
+from banet_monai.processes import process_count, process_rank
 from banet_monai.tiles.reading import TiledTiff, is_tiled_tiff
 from banet_monai.tiles.strips import probability_strips
 from banet_monai.tiles.writing import write_mask_tiff
@@ -43,8 +44,8 @@ class TiledPictures:
 
     Args:
         records: data dictionaries with ``"image"`` and ``"name"``.
-        network: with one output channel.
-        inferer: gives logits of ``(1, C, *spatial)``; the first channel counts.
+        network: gives logits.
+        inferer: gives logits of ``(1, C, *spatial)``; channels behind the first are of uncertainty and edges.
         output_dir: folder of the results.
         report: told about every case.
         window: side of a window, the network's.
@@ -53,6 +54,7 @@ class TiledPictures:
         threshold: probability from which a pixel is inside.
         intensity: of :class:`NormalizeImaged`, ``"rgb"`` or ``"grey"``: the others look at a whole picture.
         in_channels: of the network.
+        out_channels: of the network; a case of more than one fails, since tiles are for a single structure.
         max_pixels: others go the ordinary way (:func:`ordinary_records`).
         device: where the network runs.
         output_format: what was asked for, to say what is not made.
@@ -77,6 +79,7 @@ class TiledPictures:
         threshold: float | str = 0.5,
         intensity: str = "rgb",
         in_channels: int = 3,
+        out_channels: int = 1,
         max_pixels: float | str = MAX_PIXELS,
         device: str | torch.device = "cpu",
         output_format: str = "auto",
@@ -87,13 +90,15 @@ class TiledPictures:
         if factor < 1 or factor != int(factor):
             raise ValueError(f"tile_downscale must be a whole number from 1 on, got {downscale}.")
         limit = as_number(max_pixels, "max_pixels")
-        self.tiled = [record for record in records if _is_for_tiles(record, limit)]
+        tiled = [record for record in records if _is_for_tiles(record, limit)]
+        self.tiled = tiled[process_rank() :: process_count()]  # this process's share
         self.network, self.inferer, self.report = network, inferer, report
         self.output_dir, self.device = Path(output_dir), torch.device(device)
         self.window, self.overlap, self.downscale = int(window), as_number(overlap, "overlap"), int(factor)
         self.threshold = as_number(threshold, "threshold")
-        self.intensity, self.in_channels = intensity, in_channels
-        self.lacking = [] if output_format in FORMATS else [f"{output_format} file"]
+        self.intensity, self.in_channels, self.out_channels = intensity, in_channels, out_channels
+        lacking = [word for word in map(str.strip, output_format.split(",")) if word not in FORMATS]
+        self.lacking = [f"{','.join(lacking)} file"] if lacking else []
         self.lacking += [name for name, wish in (extras or {}).items() if _is_wanted(wish)]
         self.shows_progress = any(isinstance(handler, Progress) for handler in handlers)
 
@@ -112,6 +117,11 @@ class TiledPictures:
             self.report.done(name, path)
 
     def _segment(self, record: Mapping[str, Any], path: Path) -> Path:
+        if self.out_channels != 1:
+            raise ValueError(
+                f"the network tells {self.out_channels} classes apart, and tiles are for one structure alone; scale "
+                "the picture down."
+            )
         if self.intensity not in ("rgb", "grey"):
             raise ValueError(
                 f"intensity '{self.intensity}' looks at a whole picture and cannot be done in tiles; scale it down."

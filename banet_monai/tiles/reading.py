@@ -133,6 +133,8 @@ class TiledTiff:
             problem = "is stored in strips; save it as a tiled TIFF"
         elif np.dtype(page.dtype) not in RANGES:
             problem = f"holds values of type {page.dtype}; 8 or 16 bits without sign are needed"
+        elif page.bitspersample != 8 * np.dtype(page.dtype).itemsize:
+            problem = f"holds values of {page.bitspersample} bits; save it with 8 or 16"
         elif page.photometric not in (GREY, RGB) and (page.photometric, page.compression) != (YCBCR, JPEG):
             problem = f"is stored as {page.photometric.name}; save it as grey or RGB"
         elif page.planarconfig != 1 and page.samplesperpixel > 1:

@@ -37,7 +37,7 @@ _LOWER_BYTE = {
     "RGBA;16L": "RGBA;16B",
     "RGBA;16N": "RGBA;16B" if np.little_endian else "RGBA;16L",
 }
-_TIFF_BITS, _TIFF_SUBFILE = 258, 254  # tags BitsPerSample and NewSubfileType of TIFF 6.0
+_TIFF_BITS, _TIFF_SUBFILE, _TIFF_TILE_WIDTH = 258, 254, 322  # BitsPerSample, NewSubfileType, TileWidth of TIFF 6.0
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,9 @@ class PictureReader(ImageReader):
             pages; :class:`banet_monai.data.probe.TooManyPixelsError` when it is above ``max_pixels``.
 
     Meta:
-        ``bits`` (8, 16 or 32), ``value_range`` (``(0, 255)``, ``(0, 65535)``, or two nan for signed, 32-bit and float
-        pictures), ``spacing_unit`` ``"px"``, ``affine`` the identity, ``spatial_shape`` ``(W, H)``.
+        ``bits`` (8, 12, 16 or 32; fewer than 8 become 8), ``value_range`` (``(0, 255)``, ``(0, 4095)``,
+        ``(0, 65535)``, or two nan for signed, 32-bit and float pictures), ``spacing_unit`` ``"px"``, ``affine`` the
+        identity, ``spatial_shape`` ``(W, H)``.
     """
 
     def __init__(self, *, keep_palette: bool = False, max_pixels: float | str | None = MAX_PIXELS) -> None:
@@ -129,7 +130,7 @@ class PictureReader(ImageReader):
         if self.max_pixels is not None and pixels > self.max_pixels:
             raise TooManyPixelsError(
                 f"'{path.name}' is {image.width}x{image.height}, {pixels / 1e6:.4g} million pixels, and the limit is "
-                f"{self.max_pixels / 1e6:.4g} million. Save it as a tiled TIFF, which banet segment does in tiles; "
+                f"{self.max_pixels / 1e6:.4g} million. {_how_in_tiles(image)}; "
                 f"scale it down; or, with enough memory, raise the limit: --max-pixels {pixels} (max_pixels in a "
                 "configuration)."
             )
@@ -147,11 +148,9 @@ class PictureReader(ImageReader):
         array = undo(array)
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise _RefusedError(f"'{path.name}' holds NaN or infinite values; replace them before use.")
-        if mode.startswith("I") and bits != 16:
+        if mode == "F" or (mode.startswith("I") and bits not in (12, 16)):
             return _Picture(array, 32, UNKNOWN_RANGE, file_format, mode)
-        if mode == "F":
-            return _Picture(array, 32, UNKNOWN_RANGE, file_format, mode)
-        return _Picture(array, bits, (0.0, 65535.0) if bits == 16 else (0.0, 255.0), file_format, mode)
+        return _Picture(array, bits, (0.0, 2.0**bits - 1), file_format, mode)
 
     def _decode_as_stored(self, image: ImageFile.ImageFile) -> NDArray[Any]:
         if image.mode == "1":
@@ -184,6 +183,12 @@ def require_content(path: Path) -> None:
         raise ValueError(f"'{path.name}' is empty (0 bytes); copy it anew.")
 
 
+def _how_in_tiles(image: ImageFile.ImageFile) -> str:
+    if image.format == "TIFF" and _TIFF_TILE_WIDTH in image.tag_v2:  # type: ignore[attr-defined]
+        return "banet segment does tiled TIFFs like it in tiles, nothing else does"
+    return "Save it as a tiled TIFF, which banet segment does in tiles"
+
+
 def _require_one_page(image: ImageFile.ImageFile, path: Path) -> None:
     """Several full-size pages of a TIFF are no picture; thumbnails and pyramid levels (reduced resolution) are."""
     pages = getattr(image, "n_frames", 1)
@@ -202,7 +207,7 @@ def _bits_per_sample(image: ImageFile.ImageFile) -> int:
     if image.format == "TIFF":
         bits = image.tag_v2.get(_TIFF_BITS, (8,))  # type: ignore[attr-defined]
         signed_or_float = image.mode in ("I", "F")
-        return 32 if signed_or_float else 16 if max(ensure_tuple(bits)) > 8 else 8
+        return 32 if signed_or_float else max(8, *ensure_tuple(bits))
     if image.mode.startswith("I"):  # a 16-bit grey PNG, "I;16" or, in older PIL, "I"
         return 16
     return 16 if any("16" in str(tile[3]) for tile in image.tile) else 8

@@ -114,7 +114,9 @@ def write_temperatures(path: Path, temperatures: Mapping[str, float], *, facts: 
     return write_beside(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
-def find_temperature(value: float | str | Path, *, method: str = "none", checkpoint: str | Path = "") -> float:
+def find_temperature(
+    value: float | str | Path, *, method: str = "none", checkpoint: str | Path = "", weights_sha256: str = ""
+) -> float:
     """The temperature that a configuration asks for.
 
     Args:
@@ -123,6 +125,7 @@ def find_temperature(value: float | str | Path, *, method: str = "none", checkpo
             :func:`read_temperature`.
         method: of uncertainty; each has a temperature of its own.
         checkpoint: file of the network's weights, whose SHA-256 the file of temperatures must state.
+        weights_sha256: this SHA-256, where ``checkpoint`` is an exported file, which was made from them. "": its own.
 
     Raises:
         FileNotFoundError: when a file that was named does not exist.
@@ -130,20 +133,21 @@ def find_temperature(value: float | str | Path, *, method: str = "none", checkpo
             for this method or was made for other weights.
     """
     if value != FITTED:
-        return read_temperature(value, method, checkpoint=checkpoint)
-    if problem := fitted_problem(method, checkpoint):
+        return read_temperature(value, method, checkpoint=checkpoint, weights_sha256=weights_sha256)
+    if problem := fitted_problem(method, checkpoint, weights_sha256):
         logger.warning("%s.", problem)
         return 1.0
     path = Path(checkpoint).parent / CALIBRATION
     return read_temperature(path, method) if path.is_file() and Path(checkpoint).is_file() else 1.0
 
 
-def fitted_problem(method: str, checkpoint: str | Path) -> str:
+def fitted_problem(method: str, checkpoint: str | Path, weights_sha256: str = "") -> str:
     """Why the temperatures beside the weights cannot be used, in words; "" where they can, or where there are none.
 
     Args:
         method: of uncertainty.
         checkpoint: file of the network's weights.
+        weights_sha256: see :func:`find_temperature`.
 
     Raises:
         ValueError: when the file is damaged.
@@ -152,7 +156,7 @@ def fitted_problem(method: str, checkpoint: str | Path) -> str:
     if not path.is_file() or not Path(checkpoint).is_file():
         return ""
     content = _content(path)
-    problem = _other_weights(path, content, checkpoint)
+    problem = _other_weights(path, content, checkpoint, weights_sha256)
     if not problem and method not in content["temperature"]:
         problem = f"'{path}' has no temperature for '{method}'"
     if not problem:
@@ -160,13 +164,16 @@ def fitted_problem(method: str, checkpoint: str | Path) -> str:
     return f"{problem}: probabilities stay as the network gives them (temperature 1); {HOW_TO_FIT}"
 
 
-def read_temperature(value: float | str | Path, method: str, *, checkpoint: str | Path = "") -> float:
+def read_temperature(
+    value: float | str | Path, method: str, *, checkpoint: str | Path = "", weights_sha256: str = ""
+) -> float:
     """A temperature from a number or a file.
 
     Args:
         value: a number, or the file that :func:`write_temperatures` wrote.
         method: whose temperature is wanted from a file.
         checkpoint: file of weights; a file of temperatures that states other ones is refused. "": not asked.
+        weights_sha256: see :func:`find_temperature`.
 
     Raises:
         FileNotFoundError: when there is no such file.
@@ -174,7 +181,7 @@ def read_temperature(value: float | str | Path, method: str, *, checkpoint: str 
     """
     number = _as_number(value)
     if number is None:
-        number = _from_file(Path(value), method, checkpoint)  # type: ignore[arg-type]
+        number = _from_file(Path(value), method, checkpoint, weights_sha256)  # type: ignore[arg-type]
     if not (math.isfinite(number) and number > 0):
         raise ValueError(f"temperature must be a positive number, got {number}; 1 changes nothing.")
     return number
@@ -251,14 +258,14 @@ def _as_number(value: float | str | Path) -> float | None:
         return None
 
 
-def _from_file(path: Path, method: str, checkpoint: str | Path) -> float:
+def _from_file(path: Path, method: str, checkpoint: str | Path, weights_sha256: str) -> float:
     if not path.is_file():
         raise FileNotFoundError(
             f"temperature must be a number, '{FITTED}' or a file of fitted ones, there is no file '{path}'."
         )
     content = _content(path)
     known: dict[str, float] = content["temperature"]
-    if WEIGHTS_SHA256 in content and (problem := _other_weights(path, content, checkpoint)):
+    if WEIGHTS_SHA256 in content and (problem := _other_weights(path, content, checkpoint, weights_sha256)):
         raise ValueError(f"{problem}; give a number, or '{FITTED}' to go without. {HOW_TO_FIT}.")
     if method not in known:
         raise ValueError(f"'{path}' has no temperature for '{method}', only for {sorted(known)}; give a number.")
@@ -276,13 +283,13 @@ def _content(path: Path) -> dict[str, Any]:
     return {**content, "temperature": fitted}
 
 
-def _other_weights(path: Path, content: Mapping[str, Any], checkpoint: str | Path) -> str:
+def _other_weights(path: Path, content: Mapping[str, Any], checkpoint: str | Path, weights_sha256: str) -> str:
     """Why the temperatures are not those of these weights, "" where they are or there are none to compare with."""
     if not Path(checkpoint).is_file():
         return ""
     stated = content.get(WEIGHTS_SHA256)
     if stated is None:
         return f"'{path}' does not say which weights its temperatures were fitted for"
-    if stated != file_sha256(checkpoint):
+    if stated != (weights_sha256 or file_sha256(checkpoint)):
         return f"the temperatures of '{path}' were fitted for other weights than '{checkpoint}' (its SHA-256 differs)"
     return ""

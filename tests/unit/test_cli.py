@@ -133,6 +133,37 @@ MISTAKES = {
     "series rule": ("segment IN -o OUT --series modalty=CT", "did you mean 'modality'?"),
     "samples of nothing": ("segment IN -o OUT --samples 4", "--samples is the number of predictions of --uncertainty"),
     "kind of uncertainty": ("segment IN -o OUT --uncertainty dropout", "(did you mean 'mc_dropout'?)"),
+    "NaN as a threshold": ("segment IN -o OUT --threshold nan", "'nan' is no number from 0 to 1"),
+    "NaN as a share": ("evaluate IN --val-fraction nan", "'nan' is no number from 0 to 1"),
+    "kind of no object": ("segment IN -o OUT --seg-kind fractional", "add dicom-seg to --format"),
+    "unused setting": (
+        "segment IN -o OUT --task hippocampus --set scale=native",
+        "--set scale: the task 'hippocampus' does not use it.",
+    ),
+    "unused setting without a default": (
+        "segment IN -o OUT --task hippocampus --set spacing=[1,1]",
+        "--set spacing: the task 'hippocampus' does not use it.",
+    ),
+    "unused threshold": (
+        "segment IN -o OUT --task hippocampus --set threshold=0.4",
+        "--set threshold: the task 'hippocampus' does not use it.",
+    ),
+    "dropout of a file": (
+        "segment IN -o OUT --backend onnx --uncertainty mc_dropout",
+        "an exported network has no dropout; use --backend torch.",
+    ),
+    "ensemble of a file": (
+        "segment IN -o OUT --backend openvino --set uncertainty=ensemble",
+        "an exported network has no place for the weights of others; use --backend torch.",
+    ),
+    "edges of a file": (
+        "segment IN -o OUT --backend onnx --set boundary=true",
+        "an exported network has no edge branch; use --backend torch.",
+    ),
+    "file that is not there": (
+        "segment IN -o OUT --backend onnx --set exported=a/b.onnx --task hippocampus --weights IN",
+        "there is no file 'a/b.onnx'; make it: banet export a/b.onnx --to onnx --task hippocampus --weights",
+    ),
     "report without object": ("segment IN -o OUT --structured-report", "add dicom-seg to --format"),
     "backend": ("segment IN -o OUT --backend onxx", "(did you mean 'onnx'?)"),
     "no output": ("segment IN", "Missing option '-o'; 'banet segment --help' shows how it is used."),
@@ -210,7 +241,7 @@ def test_without_options_the_configuration_decides(picture, out, runs):
 
 def test_options_become_entries_of_the_configuration(picture, out, runs):
     result = banet(
-        *("segment", picture, "-o", out, "--format", "nifti,contours", "--format", "png", "--format", "nifti"),
+        *("segment", picture, "-o", out, "--format", "nifti,contours", "--format", "dicom-seg", "--format", "nifti"),
         *("--seg-kind", "labelmap", "--threshold", "0.25", "--overlay", "--irregular", "slices", "--no-paths"),
         *("--series", "modality=CT", "--series", "number=3;number=4", "--device", "cpu", "--set", "sw_batch_size=2"),
         *("--set", "network_def::dropout=0", "--set", "scale=native", "--set", "spacing=[1, 2.5]"),
@@ -218,7 +249,7 @@ def test_options_become_entries_of_the_configuration(picture, out, runs):
     assert result.exit_code == 0, result.output
     assert {name: value for name, value in runs.changes.items() if name not in ("bundle_root", "checkpoint")} == {
         "output_dir": out,
-        "format": "nifti,contours,png",
+        "format": "nifti,contours,dicom-seg",
         "seg_kind": "labelmap",
         "threshold": 0.25,
         "overlay": True,
@@ -241,11 +272,13 @@ def test_what_is_written_beside_the_masks_can_be_asked_for(command, picture, out
     assert wanted.items() <= runs.changes.items()
 
 
-def test_a_backend_is_a_configuration_laid_over_the_tasks(picture, out, runs):
-    assert banet("segment", picture, "-o", out, "--backend", "onnx", "--set", "exported=mine.onnx").exit_code == 0
+def test_a_backend_is_a_configuration_laid_over_the_tasks(picture, out, runs, tmp_path):
+    mine = tmp_path / "mine.onnx"
+    mine.touch()
+    assert banet("segment", picture, "-o", out, "--backend", "onnx", "--set", f"exported={mine}").exit_code == 0
     plan = runs[0][0]
     assert [file.name for file in plan.configs()] == ["inference.json", "inference_onnx.json"]
-    assert plan.changes["exported"] == "mine.onnx"
+    assert plan.changes["exported"] == str(mine)
     assert banet("evaluate", picture, "-o", out, "--backend", "torch").exit_code == 0
     assert [file.name for file in runs[1][0].configs()] == ["inference.json", "evaluate.json"]
 
@@ -481,3 +514,25 @@ def test_storing_an_earlier_run_may_fail_and_be_repeated(web, tmp_path):
     web.failing = "store"
     (tmp_path / "a_mask.dcm").write_bytes(b"x")
     assert "the same command sends what is missing" in only_error(banet("store", tmp_path, SERVICE), code=1)
+
+
+@pytest.mark.parametrize("name", ["photo.png", "deep/volume.nii.gz"])
+def test_an_output_folder_that_holds_images_of_the_input_is_refused(tmp_path, name, runs):
+    inner = tmp_path / "ds" / "images"
+    (inner / name).parent.mkdir(parents=True)
+    (inner / name).touch()
+    (inner / "notes.txt").touch()
+    error = only_error(banet("segment", tmp_path / "ds", "-o", inner))
+    assert f"holds 1 images of INPUT, such as '{Path(name).name}', which would be left out; give another" in error
+    assert not runs
+
+
+@pytest.mark.parametrize("manifest", [True, False])
+def test_an_output_folder_with_results_of_a_run_inside_the_input_is_fine(tmp_path, manifest, runs):
+    inner = tmp_path / "ds" / "out"
+    inner.mkdir(parents=True)
+    (inner / ("a.png" if manifest else "a_mask.png")).touch()
+    if manifest:
+        (inner / "manifest.json").write_text('{"notice": "For research use, not a medical device."}')
+    assert banet("segment", tmp_path / "ds", "-o", inner).exit_code == 0
+    assert len(runs) == 1

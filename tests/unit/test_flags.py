@@ -25,3 +25,9 @@ def test_numbers_are_taken_as_text_too(value, expected):
 def test_what_is_no_number_is_refused(value):
     with pytest.raises(ValueError, match=r"overlap must be a number, got"):
         as_number(value, "overlap")
+
+
+@pytest.mark.parametrize("value", ["nan", float("nan"), "inf", float("-inf")])
+def test_a_number_is_finite(value):
+    with pytest.raises(ValueError, match=r"threshold must be a finite number, got"):
+        as_number(value, "threshold")

@@ -9,7 +9,7 @@ import threading
 import pytest
 import torch
 
-from banet_monai.machine import helper_pool, in_parts, one_core, reuse_memory, single_threaded
+from banet_monai.machine import helper_pool, in_parts, one_core, reuse_memory, single_threaded, worker_threads
 
 LINUX = sys.platform == "linux"
 
@@ -135,3 +135,10 @@ def test_memory_that_large_tensors_give_back_is_used_again():
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
     assert int(done.stdout) < 8 * 32_768 / 2
+
+
+@pytest.mark.parametrize("wish", [1.7, "1.7", -1])
+def test_threads_are_whole(wish):
+    with pytest.raises(ValueError, match=r"'auto', or a whole number from 0 on, got"):
+        worker_threads(wish)
+    assert worker_threads("2.0") == 2

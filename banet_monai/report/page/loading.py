@@ -144,7 +144,10 @@ def _labels(
 ) -> tuple[NDArray[np.uint8] | None, NDArray[np.float64] | None, tuple[float, ...], str, str]:
     """Label ids of the first result that can be read, with the affine, spacing and unit of its file, and its name."""
     masks = [file for end in MASK_SUFFIXES for file in case.files if file.endswith(end)]
-    if not masks:
+    tiled = next((file for file in case.files if file.endswith("_mask.tif")), "")
+    if tiled:  # too large for a page, as its image is
+        notes.append(f"The picture was done in tiles and is not drawn here; its mask is '{Path(tiled).name}'.")
+    elif not masks:
         notes.append("The run wrote no mask for this case.")
     for file in masks:
         path = folder / file

@@ -14,7 +14,7 @@ from banet_monai.files import MANIFEST
 
 __all__ = ["CaseResult", "FailedCase", "NotResultsError", "Results", "read_results"]
 
-MASK_ENDS = ("_mask.png", "_mask.nii.gz", "_mask.dcm", "_contours.geojson")
+MASK_ENDS = ("_mask.png", "_mask.nii.gz", "_mask.dcm", "_mask.tif", "_contours.geojson")
 TEXT_COLUMNS = ("case", "class", "unit")
 NEEDED = f"the folder that 'banet segment -o OUT' or 'banet evaluate -o OUT' wrote, with {MANIFEST} in it, is needed"
 

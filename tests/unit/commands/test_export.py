@@ -140,3 +140,13 @@ def test_folder_of_calibration_that_is_not_there_is_refused(bundle, tmp_path):
     result = export(tmp_path / "a.xml", "--bundle", bundle, "--int8", tmp_path / "none")
     assert result.exit_code == 2
     assert "does not exist" in result.stderr
+
+
+def test_weights_of_an_openvino_file_of_the_same_name_are_left_alone(bundle, tmp_path, monkeypatch):
+    (tmp_path / "a.bin").write_bytes(bytes(3_000_000))
+    result = export(tmp_path / "a.ts", "--bundle", bundle)
+    size = (tmp_path / "a.ts").stat().st_size / 1e6
+    assert f"torchscript, {size:.1f} MB, " in result.stdout
+    monkeypatch.setattr("banet_monai.commands.export._difference", lambda *_: 0.5)
+    assert export(tmp_path / "a.ts", "--bundle", bundle).exit_code == 1
+    assert [(path.name, path.stat().st_size) for path in tmp_path.iterdir()] == [("a.bin", 3_000_000)]

@@ -10,6 +10,8 @@ from PIL import Image
 from banet_monai.cli import cli
 from tests.dicom_objects import image, series, write, write_all
 
+TASKS = ("skin_lesion", "hippocampus")
+
 
 def info(*words):
     result = CliRunner().invoke(cli, ["info", *map(str, words)])
@@ -137,3 +139,18 @@ def test_json_without_an_input_is_what_the_files_say():
     assert (facts["expects"]["channels"], facts["expects"]["spatial_dims"]) == (3, 2)
     assert facts["options"]["threshold"] == 0.5
     assert not {"dataset_dir", "output_dir", "network_def", "run", "imports"} & set(facts["options"])
+
+
+def test_an_installation_shows_no_option_that_the_task_does_not_use():
+    main, hippocampus = (json.loads(info("--task", task, "--json").stdout)["options"] for task in TASKS)
+    unused = {"scale", "spacing", "image_size", "intensity", "slice_axis", "threshold"}
+    assert unused <= set(main)
+    assert not unused & set(hippocampus)
+    assert {"overlap", "tta", "format"} <= set(hippocampus)
+
+
+def test_names_of_another_modality_are_no_commands_for_the_terminal(tmp_path):
+    write_all(series(np.zeros((3, 8, 12), np.int16)), tmp_path / "bad\x1b[31mname", order=range(3))
+    result = CliRunner().invoke(cli, ["info", str(tmp_path), "--task", "skin_lesion"], color=True)
+    assert "of another modality: bad?[31mname" in result.output
+    assert "\x1b" not in result.output

@@ -112,6 +112,11 @@ def test_an_interrupted_run_says_so_and_the_same_command_goes_on(
         (["--corruptions", "blurr"], "did you mean 'blur'?"),
         (["--corruptions", "thickness"], "'thickness' is a corruption of volumes, these are pictures"),
         (["--set", "nonsense=1"], "no entry 'nonsense'"),
+        (
+            ["--truth", "x", "--val-fraction", "0.5"],
+            "--val-ids and --val-fraction choose among the cases of a data set",
+        ),
+        (["--truth", "x", "--val-ids", __file__], "--val-ids and --val-fraction choose among the cases of a data set"),
         (["--truth", "nowhere"], "folder of true masks 'nowhere' does not exist"),
     ],
 )

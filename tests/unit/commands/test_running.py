@@ -6,12 +6,14 @@ import shutil
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from click.testing import CliRunner
 from PIL import Image
 
 from banet_monai.bundles import find_bundle
 from banet_monai.cli import cli
+from banet_monai.report.manifest import file_sha256
 
 pytestmark = pytest.mark.slow
 
@@ -133,3 +135,36 @@ def test_temperatures_of_other_weights_are_said_where_a_number_is_wanted(picture
     assert "were fitted for other weights" in unsure.stderr
     entry = json.loads((tmp_path / "unsure" / "manifest.json").read_text())["files"][0]
     assert "temperature" not in entry["uncertainty"]
+
+
+def test_a_scale_of_tiles_that_is_none_is_refused_before_the_run(pictures, tmp_path):
+    result = banet("segment", pictures, "-o", tmp_path / "out", *SMALL, "--set", "tile_downscale=0")
+    assert result.exit_code == 2
+    assert "tile_downscale must be a whole number from 1 on, got 0" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_picture_in_tiles_alone_gets_a_page_that_says_where_its_mask_is(tmp_path):
+    (tmp_path / "in").mkdir()
+    tifffile.imwrite(tmp_path / "in" / "a.tif", np.zeros((64, 64, 3), np.uint8), tile=(16, 16), photometric="rgb")
+    words = ("--max-pixels", 1000, "--report", *SMALL)
+    result = banet("segment", tmp_path / "in", "-o", tmp_path / "out", *words)
+    assert result.exit_code == 0, result.output
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "was done in tiles and is not drawn here; its mask is" in page
+    assert "a_mask.tif" in page
+
+
+def test_an_exported_file_has_the_temperature_of_its_weights(pictures, tmp_path):
+    """Named by --weights, it lies beside the temperatures that were fitted for the weights it was made from."""
+    pytest.importorskip("onnxruntime")
+    weights = shutil.copy(find_bundle().task().weights(), tmp_path / "model.pt")
+    content = {"weights_sha256": file_sha256(weights), "temperature": {"none": 2.0, "entropy": 2.0}}
+    (tmp_path / "calibration.json").write_text(json.dumps(content))
+    exported = banet("export", tmp_path / "model.onnx", "--weights", weights)
+    assert exported.exit_code == 0, exported.output
+    words = ("--backend", "onnx", "--weights", tmp_path / "model.onnx", "--uncertainty", "entropy")
+    result = banet("segment", pictures / "a.png", "-o", tmp_path / "out", *SMALL, *words)
+    assert (result.exit_code, result.stderr) == (0, "")
+    entry = json.loads((tmp_path / "out" / "manifest.json").read_text())["files"][0]
+    assert entry["uncertainty"]["temperature"] == 2.0

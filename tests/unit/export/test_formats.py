@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
-from banet_monai.backends import TorchExportNetwork, TorchScriptNetwork, load_exported
+from banet_monai.backends import TorchExportNetwork, TorchScriptNetwork, _providers, load_exported
 from banet_monai.choices import EXPORTS
 from banet_monai.export import describe, export
 from banet_monai.networks import BANet
@@ -119,3 +121,41 @@ def test_half_a_file_never_has_the_name(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         export(plain, tmp_path / "model.ts", to="torchscript", description=describe(plain, task="skin_lesion"))
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("model.ts", b"older")]
+
+
+@pytest.mark.parametrize("to", ["torch-export", "torchscript"])
+def test_a_full_disk_is_an_os_error_in_words(tmp_path, monkeypatch, to):
+    def full(module, file, **options):
+        raise RuntimeError("PytorchStreamWriter failed writing file data/3: file write failed\nC++ stack")
+
+    monkeypatch.setattr(torch.jit, "save", full)
+    monkeypatch.setattr(torch.export, "save", full)
+    plain, path = network(), tmp_path / f"model{EXPORTS[to]}"
+    with pytest.raises(OSError, match=r"PyTorch cannot write 'model\.\w+': .* file write failed$"):
+        export(plain, path, to=to, description=describe(plain, task="skin_lesion"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_is_itself_however_its_path_is_spelled(exported, tmp_path):
+    """Named as its own weights, as by --weights, there is nothing to hold it to."""
+    plain, path = exported[0], tmp_path / "own.ts"
+    export(plain, path, to="torchscript", description=replace(exported[2], weights_sha256="0" * 64))
+    (tmp_path / "deep").mkdir()
+    load_exported(path, weights=tmp_path / "deep" / ".." / "own.ts")
+    (tmp_path / "other.pt").write_bytes(b"other")
+    with pytest.raises(ValueError, match="was made from other weights"):
+        load_exported(path, weights=tmp_path / "other.pt")
+
+
+@pytest.mark.parametrize(
+    ("device", "expected"),
+    [
+        ("cpu", ["CPUExecutionProvider"]),
+        ("cuda", ["CUDAExecutionProvider", "CPUExecutionProvider"]),
+        ("cuda:1", [("CUDAExecutionProvider", {"device_id": 1}), "CPUExecutionProvider"]),
+    ],
+)
+def test_onnx_runtime_keeps_to_the_device(device, expected):
+    here = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+    assert _providers(torch.device(device), here) == expected
+    assert _providers(torch.device(device), here[2:]) == ["CPUExecutionProvider"]

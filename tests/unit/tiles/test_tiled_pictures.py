@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from banet_monai.tiles import (
     probability_strips,
     write_mask_tiff,
 )
+from banet_monai.transforms import PictureReader
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (70, 50, 3), dtype=np.uint8)  # rows, columns, colour
@@ -240,3 +242,57 @@ def test_progress_shows_the_name_of_the_case_and_not_of_the_file(
 def test_a_share_of_a_pixel_is_no_scale(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"tile_downscale must be a whole number from 1 on, got 1\.5"):
         pictures(tmp_path, [], Report(), downscale=1.5)
+
+
+def in_bits(path: Path, values: NDArray[Any], bits: int, *, tiled: bool = True) -> Path:
+    """A grey TIFF of one tile, or of one strip, whose samples are packed, which tifffile alone does not write."""
+    text = "".join(format(int(value), f"0{bits}b") for value in values.ravel())
+    data = int(text, 2).to_bytes(len(text) // 8, "big")
+    rows, columns = values.shape
+    place = {322: columns, 323: rows, 324: 8, 325: len(data)} if tiled else {273: 8, 278: rows, 279: len(data)}
+    tags = sorted({256: columns, 257: rows, 258: bits, 259: 1, 262: 1, 277: 1, **place}.items())
+    table = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    start, end = struct.pack("<4sI", b"II*\0", 8 + len(data)), struct.pack("<H", len(tags))
+    path.write_bytes(start + data + end + table + bytes(4))
+    return path
+
+
+@pytest.mark.parametrize("bits", [4, 12])
+def test_samples_of_other_than_8_or_16_bits_are_refused_and_not_taken_for_dark(tmp_path: Path, bits: int) -> None:
+    path = in_bits(tmp_path / "a.tif", np.full((16, 16), 2**bits - 1), bits)
+    assert is_tiled_tiff(path) == (16, 16)
+    with pytest.raises(ValueError, match=rf"'a\.tif' holds values of {bits} bits; save it with 8 or 16"):
+        TiledTiff(path)
+
+
+def test_a_strip_of_12_bits_is_white_at_4095_the_ordinary_way(tmp_path: Path) -> None:
+    values = np.linspace(0, 4095, 256).round().astype(np.uint16).reshape(16, 16)
+    reader = PictureReader()
+    array, meta = reader.get_data(reader.read(in_bits(tmp_path / "a.tif", values, 12, tiled=False)))
+    np.testing.assert_array_equal(array.T, values)
+    assert (meta["bits"], meta["value_range"]) == (12, (0.0, 4095.0))
+
+
+def test_a_network_of_several_classes_fails_the_case_and_writes_no_mask(tmp_path: Path) -> None:
+    report = Report()
+    records = [{"image": str(tiled(tmp_path / "a.tif", RGB)), "name": "a"}]
+    pictures(tmp_path / "out", records, report, out_channels=3).run()
+    assert "tells 3 classes apart, and tiles are for one structure alone" in report.failures["a"]
+    assert not (tmp_path / "out").exists()
+
+
+def test_each_process_has_a_share_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = [{"image": str(tiled(tmp_path / f"{name}.tif", RGB)), "name": name} for name in "abcde"]
+    monkeypatch.setattr("banet_monai.tiles.pictures.process_count", lambda: 2)
+    shares = []
+    for rank in (0, 1):
+        monkeypatch.setattr("banet_monai.tiles.pictures.process_rank", lambda rank=rank: rank)
+        shares.append([record["name"] for record in pictures(tmp_path, records, Report()).tiled])
+    assert shares == [["a", "c", "e"], ["b", "d"]]
+
+
+def test_the_mask_itself_is_not_among_what_is_lacking(tmp_path: Path) -> None:
+    report = Report()
+    records = [{"image": str(tiled(tmp_path / "a.tif", RGB)), "name": "a"}]
+    pictures(tmp_path, records, report, output_format="auto,contours").run()
+    assert report.warnings == {"a": "done in tiles, so that there is no contours file"}

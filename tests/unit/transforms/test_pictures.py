@@ -296,3 +296,10 @@ def test_a_limit_of_no_pixels_is_refused() -> None:
 def test_two_pictures_are_not_stacked(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="pictures are read one at a time, got 2"):
         PictureReader().read([tmp_path / "a.png", tmp_path / "b.png"])
+
+
+def test_a_tiled_tiff_above_the_limit_is_not_told_to_become_one(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((32, 32), np.uint8), tile=(16, 16))
+    with pytest.raises(TooManyPixelsError, match="banet segment does tiled TIFFs like it in tiles") as told:
+        read(tmp_path / "a.tif", max_pixels=100)
+    assert "Save it as a tiled TIFF" not in str(told.value)

@@ -194,3 +194,17 @@ def test_a_step_with_a_temperature_out_of_range_is_refused() -> None:
         TemperProbabilityd(temperature=0)
     with pytest.raises(ValueError, match=r"activation must be one of .*'tanh'"):
         TemperProbabilityd(activation="tanh")
+
+
+def test_an_exported_file_has_the_temperature_of_the_weights_that_it_was_made_from(
+    weights: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made_from = hashlib.sha256(weights.read_bytes()).hexdigest()
+    exported = weights.with_suffix(".onnx")
+    exported.write_bytes(b"another file")
+    expected = find_temperature("fitted", checkpoint=weights)
+    assert expected != 1
+    assert find_temperature("fitted", checkpoint=exported, weights_sha256=made_from) == expected
+    assert caplog.text == ""
+    assert find_temperature("fitted", checkpoint=exported, weights_sha256="0" * 64) == 1
+    assert "were fitted for other weights than" in caplog.text
