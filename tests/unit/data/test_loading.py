@@ -155,7 +155,7 @@ def test_automatic_threads_are_one_to_eight() -> None:
     [
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
         ({"read_ahead": 0}, "read_ahead must be at least 1, got 0"),
-        ({"num_workers": -1}, "the number of threads must be 'auto', 0 or more, got -1"),
+        ({"num_workers": -1}, "the number of threads must be 'auto', or a whole number from 0 on, got -1"),
     ],
 )
 def test_numbers_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:
