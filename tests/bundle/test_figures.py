@@ -94,6 +94,9 @@ def test_the_words_about_finer_pictures_give_the_differences_of_the_result_files
     focal = [report.differences(metric)["recipe_focal"] for metric in ("ja", "boundary_iou")]
     assert f"loses: JA {focal[0].mean:+.3f}, Boundary IoU {focal[1].mean:+.3f}, and both intervals" in text
     assert all(difference.by_cases[1] < 0 for difference in focal)
+    average = [report.differences(metric)["recipe_ema_999"] for metric in ("ja", "boundary_iou")]
+    assert f"about as much: JA {average[0].mean:+.3f}, Boundary IoU {average[1].mean:+.3f}" in text
+    assert average[0].by_cases[1] > 0 > average[1].by_cases[1]
 
 
 def test_the_words_about_longer_training_give_the_figures_of_the_result_files():
