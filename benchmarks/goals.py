@@ -177,8 +177,8 @@ GOALS = (
         f"light encoder: at most {MOST_LIGHT_MS:g} ms",
         *_FORMS,
         _form(LIGHT, MOST_LIGHT_MS),
-        "the convolutions alone take two thirds of it; the table has the same network in OpenVINO (`--backend openvino`) "
-        "below the goal",
+        "the convolutions alone take two thirds of it; the table has the same network in OpenVINO "
+        "(`--backend openvino`) below the goal",
     ),
     Goal(
         f"ResNet-50 on a GPU, bfloat16, batch of 64: at least {LEAST_OF_RATE:g} of the card's matrix rate",
