@@ -220,6 +220,15 @@ def test_evaluation_prints_its_summary(work):
     assert json.loads((work / "eval" / "summary.json").read_text())["classes"]["skin lesion"]["n"] == 1
 
 
+@pytest.fixture
+def interruptible():
+    """A shell has what it starts in the background ignore Ctrl-C, and that is inherited; a handler of ours is not."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_keeps_what_is_done(work):
     for number in range(40):
         picture(work / "many" / f"{number:02d}.png", size=(256, 256), seed=number)
