@@ -6,13 +6,15 @@ The functions change the network that they are given and return it, so that a co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from monai.networks.blocks import Convolution
 from scipy.ndimage import distance_transform_edt
 from torch import nn
+from torch.utils.data import Sampler
 
 from banet_monai.inferers import AutocastInferer
 from banet_monai.networks import BANet
@@ -22,6 +24,7 @@ from banet_monai.networks.layers import box_average, conv_norm_act, resize_linea
 __all__ = [
     "AddedLoss",
     "BoundaryLoss",
+    "MatchedSampler",
     "MixedSizeInferer",
     "StrideTwo",
     "gentle_encoder",
@@ -171,6 +174,45 @@ def gentle_encoder(network: nn.Module, learning_rate: float, share: float) -> li
     for parameter in network.parameters():
         groups[id(parameter) in encoder].append(parameter)
     return [{"params": groups[False], "lr": learning_rate}, {"params": groups[True], "lr": share * learning_rate}]
+
+
+class MatchedSampler(Sampler[int]):
+    """Draws pictures of an archive so that its ranges of numbers come up as often as among other pictures.
+
+    The number in a name tells when and from where a picture entered an archive, and with that the camera, the patients
+    and the distance: parts of one challenge can differ in them. An epoch has as many draws as cases; each
+    case comes up as often as its weight says, rounded down or up at random (systematic sampling), in random order.
+
+    Args:
+        cases: data dictionaries with the ``name`` of each picture, which ends in its number.
+        bounds: ascending numbers at which a new range begins; the first range begins below all of them.
+        counts: of the pictures to be like, by range, one more than ``bounds``.
+        limit: before the weights are scaled to one draw a case in the mean, they lie between its inverse and it.
+
+    Raises:
+        ValueError: for another number of counts, or a limit below 1.
+    """
+
+    def __init__(
+        self, cases: Sequence[Mapping[str, str]], bounds: Sequence[int], counts: Sequence[int], limit: float
+    ) -> None:
+        if len(counts) != len(bounds) + 1 or limit < 1:
+            raise ValueError(f"{len(bounds)} bounds need {len(bounds) + 1} counts, and limit must be 1 or more.")
+        numbers = torch.tensor([int(re.sub(r".*?(\d+)$", r"\1", case["name"])) for case in cases])
+        ranges = torch.bucketize(numbers, torch.tensor(bounds), right=True)
+        here = torch.bincount(ranges, minlength=len(counts)).clamp(min=1) / len(cases)
+        there = torch.tensor(counts) / sum(counts)
+        weights = (there / here).clamp(1 / limit, limit)[ranges].double()
+        self.weights = weights * (len(cases) / weights.sum())
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+    def __iter__(self) -> Iterator[int]:
+        order = torch.randperm(len(self))
+        points = torch.arange(len(self)) + torch.rand((), dtype=torch.float64)
+        drawn = order[torch.searchsorted(self.weights[order].cumsum(0), points).clamp(max=len(self) - 1)]
+        return iter(drawn[torch.randperm(len(self))].tolist())
 
 
 class MixedSizeInferer(AutocastInferer):

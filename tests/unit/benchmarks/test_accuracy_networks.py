@@ -11,6 +11,7 @@ from benchmarks.accuracy.peers import FCN, CENet, DeepLabV3, FinalMap, UNet
 from benchmarks.accuracy.variants import (
     AddedLoss,
     BoundaryLoss,
+    MatchedSampler,
     MixedSizeInferer,
     StrideTwo,
     gentle_encoder,
@@ -206,3 +207,37 @@ def test_mixed_sizes_repeat_with_the_seed_of_pytorch():
 def test_mixed_sizes_need_a_side_of_at_least_one_pixel(sizes):
     with pytest.raises(ValueError, match="at least 1 pixel"):
         MixedSizeInferer(sizes)
+
+
+def numbered(*numbers):
+    return [{"name": f"ISIC_{number:07d}"} for number in numbers]
+
+
+def test_a_matched_epoch_draws_ranges_of_numbers_as_often_as_they_stand_among_the_other_pictures():
+    cases = numbered(*range(30), *range(1000, 1010))  # 3 : 1 here, 1 : 3 there
+    torch.manual_seed(0)
+    drawn = list(MatchedSampler(cases, bounds=[1000], counts=[25, 75], limit=10))
+    high = [index for index in drawn if index >= 30]
+    assert (len(drawn), len(high)) == (40, 30)
+    assert [high.count(index) for index in range(30, 40)] == [3] * 10
+    assert max(drawn.count(index) for index in range(30)) == 1  # a third of a draw, rounded down or up
+
+
+def test_a_matched_epoch_keeps_to_the_limit():
+    cases = numbered(*range(90), *range(1000, 1010))  # weights 1/9 and 9 without a limit
+    low, high = MatchedSampler(cases, bounds=[1000], counts=[10, 90], limit=2).weights[[0, 99]].tolist()
+    assert high / low == pytest.approx(4)  # 2 over 1/2
+
+
+def test_matched_epochs_differ_and_follow_the_seed():
+    sampler = MatchedSampler(numbered(*range(50)), bounds=[25], counts=[1, 3], limit=4)
+    torch.manual_seed(3)
+    first, second = list(sampler), list(sampler)
+    torch.manual_seed(3)
+    assert first == list(sampler) != second
+
+
+@pytest.mark.parametrize("wrong", [{"counts": [1]}, {"limit": 0.5}])
+def test_matched_draws_without_sense_are_refused(wrong):
+    with pytest.raises(ValueError, match="counts"):
+        MatchedSampler(numbered(1, 2), **{"bounds": [2], "counts": [1, 1], "limit": 2} | wrong)
