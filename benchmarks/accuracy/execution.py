@@ -1,8 +1,9 @@
 """One run: the bundle's own training and evaluation as processes, in a folder that an interrupted run takes up again.
 
 The folder of a run holds ``train.json`` and ``evaluate.json``, the overlays laid over the bundle's configurations;
-``training/``, the bundle's own output with its state; ``segments.json``, time, memory, code and machine of every start;
-``last.pt``, the weights that are judged; ``evaluation/``; and the logs of both commands.
+``start.pt``, the mean of several runs' weights where it goes on from that; ``training/``, the bundle's own output with
+its state; ``segments.json``, time, memory, code and machine of every start; ``last.pt``, the weights that are judged;
+``evaluation/``; and the logs of both commands.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ import ctypes
 import fcntl
 import json
 import os
+import re
 import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +31,7 @@ from banet_monai.files import write_beside
 from benchmarks.accuracy.definitions import ROOT, Run
 from benchmarks.accuracy.sources import machine_of, training_digest
 
-__all__ = ["Places", "RunError", "Workplace", "evaluate", "lay_over", "overrides", "train", "write_json"]
+__all__ = ["Places", "RunError", "Workplace", "evaluate", "lay_over", "overrides", "train", "write_json", "write_mean"]
 
 LOG_LINES = 15  # of a failed command, shown
 MEMORY_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes in a unit of ru_maxrss
@@ -37,7 +39,8 @@ ON_LINUX = sys.platform == "linux"
 LIBC = ctypes.CDLL(None) if ON_LINUX else None  # loaded before a fork, after which little is allowed
 PR_SET_PDEATHSIG = 1  # of prctl(2): the signal that a process gets when its parent ends
 WEIGHTS = "last.pt"
-START = "run:"  # before the name of a run whose weights another begins with
+START = "run:"  # before the names of runs whose weights another begins with
+SEED = re.compile(r"/seed\d+$")
 EVALUATION_KEYS = ("encoder", "image_size", "scale", "spacing", "intensity", "amp", "device")
 
 
@@ -99,19 +102,26 @@ class Places:
             raise FileNotFoundError(f"it starts from '{name}', but {where}: use --weights or BANET_WEIGHTS.")
         return (self.weights / name).resolve()
 
-    def start(self, run: Run) -> Path | None:
-        """Judged weights of the run that this one goes on from, where ``init`` is ``run:BUDGET/DATASET/EXPERIMENT``.
+    def starts(self, run: Run) -> list[Path]:
+        """Judged weights of the runs that this one goes on from, several for their mean.
+
+        ``init`` is then ``run:BUDGET/DATASET/EXPERIMENT``, which stands for the run of the same seed, or
+        ``run:BUDGET/DATASET/EXPERIMENT/seedN``; several stand with ``+`` between.
 
         Raises:
-            FileNotFoundError: when that run, of the same seed, has not been finished here.
+            FileNotFoundError: when one of them has not been finished here.
         """
         init = str(run.settings.get("init", ""))
         if not init.startswith(START):
-            return None
-        name = f"{init.removeprefix(START)}/seed{run.seed}"
-        if not (weights := self.runs / name / WEIGHTS).is_file():
-            raise FileNotFoundError(f"it goes on from the run '{name}', which is not finished in '{self.runs}'.")
-        return weights.resolve()
+            return []
+        files = []
+        for name in init.removeprefix(START).split("+"):
+            if not SEED.search(name):
+                name = f"{name}/seed{run.seed}"
+            if not (weights := self.runs / name / WEIGHTS).is_file():
+                raise FileNotFoundError(f"it goes on from the run '{name}', which is not finished in '{self.runs}'.")
+            files.append(weights.resolve())
+        return files
 
     def result(self, run: Run) -> Path:
         """File of the run's result."""
@@ -132,6 +142,7 @@ class Workplace:
         self.state = self.training / "state.pt"
         self.evaluation = self.folder / "evaluation"
         self.weights = self.folder / WEIGHTS
+        self.mean = self.folder / "start.pt"
         self.train_overlay = self.folder / "train.json"
         self.evaluate_overlay = self.folder / "evaluate.json"
         self.segments = self.folder / "segments.json"
@@ -171,8 +182,8 @@ def lay_over(run: Run, places: Places) -> tuple[dict[str, Any], dict[str, Any]]:
     base, content, place = _merged(run.training_files()), overrides(run), Workplace(run, places)
     folder, names = places.dataset(run), run.data.get("val_ids")
     weights = places.encoder_weights(run, content.get("encoder", base["encoder"]))
-    if (start := places.start(run)) is not None:
-        content["init"] = str(start)
+    if starts := places.starts(run):
+        content["init"] = str(starts[0] if len(starts) == 1 else place.mean)
     where = {} if folder is None else {"dataset_dir": str(folder)}
     if names is not None:
         where["val_ids"] = str(ROOT / names)
@@ -232,6 +243,8 @@ def train(run: Run, places: Places) -> None:
     if not resume:
         for file in (place.weights, place.gpu_peak):
             file.unlink(missing_ok=True)
+    if len(starts := places.starts(run)) > 1:
+        write_mean(starts, place.mean)
     write_json(place.train_overlay, overlay)
     write_json(place.segments, segments)
     files = [*run.training_files(), place.train_overlay]
@@ -257,6 +270,25 @@ def evaluate(run: Run, places: Places) -> dict[str, Any]:
 def write_json(path: Path, content: Any) -> None:
     """Write beside and rename; lists of plain values stand on one line."""
     write_beside(path, lambda partial: partial.write_text(_format(content) + "\n", encoding="utf-8"))
+
+
+def write_mean(files: Sequence[Path], path: Path) -> None:
+    """The mean of several networks' weights, as one file; what is not a floating-point number is taken from the first.
+
+    Networks that went on from the same weights lie near enough to each other for that.
+
+    Raises:
+        ValueError: when a file holds other tensors than the first.
+    """
+    states = [torch.load(file, map_location="cpu", weights_only=True) for file in files]
+    shapes = [{name: tensor.shape for name, tensor in state.items()} for state in states]
+    if other := [file for file, shape in zip(files, shapes, strict=True) if shape != shapes[0]]:
+        raise ValueError(f"'{other[0]}' holds other tensors than '{files[0]}': they have no mean.")
+    mean = {
+        name: torch.stack([state[name] for state in states]).mean(dim=0) if tensor.is_floating_point() else tensor
+        for name, tensor in states[0].items()
+    }
+    write_beside(path, lambda partial: torch.save(mean, partial))
 
 
 def _format(content: Any, indent: str = "") -> str:

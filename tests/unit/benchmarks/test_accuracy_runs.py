@@ -13,7 +13,16 @@ from benchmarks.accuracy import run as command
 from benchmarks.accuracy.checking import check, network_facts
 from benchmarks.accuracy.collecting import collect, definition, learning_curve
 from benchmarks.accuracy.definitions import ROOT, load_definitions, plan
-from benchmarks.accuracy.execution import Places, RunError, Workplace, lay_over, overrides, train, write_json
+from benchmarks.accuracy.execution import (
+    Places,
+    RunError,
+    Workplace,
+    lay_over,
+    overrides,
+    train,
+    write_json,
+    write_mean,
+)
 from benchmarks.accuracy.memory import write_gpu_peak
 from benchmarks.accuracy.sources import training_digest
 
@@ -104,6 +113,29 @@ def test_a_run_goes_on_from_the_judged_weights_of_another_of_its_seed(places, qu
     weights.touch()
     assert lay_over(run, places)[0]["init"] == str(weights)
     assert definition(run)["overrides"]["init"] == "run:cpu/isic2017/banet"
+
+
+def test_a_run_goes_on_from_the_mean_of_several(places, quick):
+    names = ["final/pictures/first/seed1", "final/pictures/second/seed0"]
+    init = "run:final/pictures/first/seed1+final/pictures/second"
+    run = dataclasses.replace(quick, settings={**quick.settings, "init": init})
+    for name, value in zip(names, (1.0, 4.0), strict=True):
+        (places.runs / name).mkdir(parents=True)
+        torch.save({"weight": torch.tensor([value, 0.0]), "steps": torch.tensor(3)}, places.runs / name / "last.pt")
+    files = [places.runs / name / "last.pt" for name in names]
+    assert places.starts(run) == files
+    assert lay_over(run, places)[0]["init"] == str(Workplace(run, places).mean)
+    write_mean(files, places.runs / "mean.pt")
+    mean = torch.load(places.runs / "mean.pt", weights_only=True)
+    assert mean["weight"].tolist() == [2.5, 0.0]
+    assert mean["steps"] == 3
+
+
+def test_networks_of_other_shapes_have_no_mean(tmp_path):
+    for name, length in (("a", 2), ("b", 3)):
+        torch.save({"weight": torch.zeros(length)}, tmp_path / f"{name}.pt")
+    with pytest.raises(ValueError, match=r"b.pt' holds other tensors than .*a.pt'"):
+        write_mean([tmp_path / "a.pt", tmp_path / "b.pt"], tmp_path / "mean.pt")
 
 
 def test_another_number_of_cases_than_was_agreed_is_refused(places, quick):
