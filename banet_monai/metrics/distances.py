@@ -27,6 +27,9 @@ __all__ = ["assd", "hd95", "nsd"]
 AxisSpacing: TypeAlias = float | Sequence[float] | None
 
 TOLERANCE = 2.0  # of NSD, in the unit of the spacing (mm or pixels)
+ROUNDING = (
+    1e-4  # relative: direction cosines come with four to six digits, and the spacing is the length of such a column
+)
 
 
 def hd95(y_pred: torch.Tensor, y: torch.Tensor, *, spacing: AxisSpacing = None) -> torch.Tensor:
@@ -67,7 +70,8 @@ def nsd(
 ) -> torch.Tensor:
     """Normalised surface Dice: share of both outlines that lies within ``tolerance`` of the other one.
 
-    Arguments and errors as for :func:`hd95`.
+    A distance of ``tolerance`` itself counts as within, also where the spacing is rounded (by 1/10 000): on an oblique
+    grid of 1 mm a step may be 1.0000003 mm. Arguments and errors as for :func:`hd95`.
 
     Args:
         y_pred: predicted masks.
@@ -82,7 +86,8 @@ def nsd(
         raise ValueError(f"tolerance must be at least 0, got {tolerance}.")
 
     def agreement(pred: torch.Tensor, true: torch.Tensor, steps: list[float]) -> torch.Tensor:
-        return compute_surface_dice(pred, true, [tolerance], include_background=True, spacing=steps)
+        limit = tolerance * (1 + ROUNDING)
+        return compute_surface_dice(pred, true, [limit], include_background=True, spacing=steps)
 
     return _per_mask(agreement, y_pred, y, spacing, both_empty=1.0, one_empty=0.0)
 

@@ -49,6 +49,14 @@ def test_surface_dice_measures_in_the_unit_of_the_spacing():
     assert nsd(A, B, tolerance=2.4, spacing=0.5).item() == 0
 
 
+def test_surface_dice_does_not_depend_on_how_many_digits_an_oblique_grid_has():
+    step = math.hypot(0.766045, 0.642788)  # 1 mm at 40 degrees, as DICOM files write the direction
+    assert 1 < step < 1.000001
+    two_steps = point((8, 8, 8), 3, 1, 1)
+    assert nsd(two_steps, point((8, 8, 8), 1, 1, 1), tolerance=2, spacing=(step, 1, 1)).item() == 1
+    assert nsd(two_steps, point((8, 8, 8), 1, 1, 1), tolerance=1.99, spacing=(step, 1, 1)).item() == 0
+
+
 def test_parallel_lines_are_their_distance_apart():
     pred, true = torch.zeros(2, 1, 1, 20, 20).unbind()
     pred[..., 5, :], true[..., 9, :] = 1, 1
