@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-__all__ = ["MANIFEST", "NOTICE", "is_result_folder", "write_beside"]
+__all__ = ["MANIFEST", "NOTICE", "is_result_folder", "write_beside", "write_text_beside"]
 
 MANIFEST = "manifest.json"  # what a run of inference leaves beside its results
 NOTICE = "For research use, not a medical device."  # its first words
@@ -44,6 +44,26 @@ def write_beside(path: Path, write: Callable[[Path], Any]) -> Path:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
     return path
+
+
+def write_text_beside(path: Path, text: str) -> Path:
+    r"""The same for text, in UTF-8.
+
+    What is no text in it, the bytes of a file name that is no UTF-8, becomes an escape such as ``\udcff``, which JSON
+    reads back.
+
+    Args:
+        path: where the file is wanted; its folder is made.
+        text: its content.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        OSError: when the file cannot be written.
+    """
+    content = text.encode("utf-8", "backslashreplace")
+    return write_beside(path, lambda partial: partial.write_bytes(content))
 
 
 def is_result_folder(folder: Path) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from banet_monai import __version__
-from banet_monai.files import NOTICE, write_beside
+from banet_monai.files import NOTICE, write_text_beside
 from banet_monai.measurements.records import (
     Comparison,
     Intensity,
@@ -57,14 +57,14 @@ def write_measurements(path: str | Path, measurements: Sequence[Measurement] | C
     path = Path(path)
     cases = measurements if isinstance(measurements, Mapping) else {case: measurements}
     if path.suffix.lower() == ".csv":
-        return _write(path, _csv_text(*measurement_rows(cases)))
+        return write_text_beside(path, _csv_text(*measurement_rows(cases)))
     _check_json(path)
     content = {
         "notice": NOTICE,
         "version": __version__,
         "cases": [{"case": name, "measurements": [as_json(item) for item in found]} for name, found in cases.items()],
     }
-    return _write(path, _json_text(content))
+    return write_text_beside(path, _json_text(content))
 
 
 def write_comparisons(path: str | Path, comparisons: Mapping[str, Sequence[Comparison]]) -> Path:
@@ -77,13 +77,13 @@ def write_comparisons(path: str | Path, comparisons: Mapping[str, Sequence[Compa
     path = Path(path)
     columns, rows = comparison_rows(comparisons)
     if path.suffix.lower() == ".csv":
-        return _write(path, _csv_text(columns, rows))
+        return write_text_beside(path, _csv_text(columns, rows))
     _check_json(path)
     cases = [
         {"case": name, "comparisons": [{key: _plain(value) for key, value in vars(item).items()} for item in found]}
         for name, found in comparisons.items()
     ]
-    return _write(path, _json_text({"notice": NOTICE, "version": __version__, "cases": cases}))
+    return write_text_beside(path, _json_text({"notice": NOTICE, "version": __version__, "cases": cases}))
 
 
 def measurement_rows(cases: Cases) -> tuple[list[str], list[dict[str, Any]]]:
@@ -222,8 +222,3 @@ def _json_text(content: Any) -> str:
 def _check_json(path: Path) -> None:
     if path.suffix.lower() != ".json":
         raise ValueError(f"measurements are written as .json or .csv, got '{path.name}'; give it one of these endings.")
-
-
-def _write(path: Path, text: str) -> Path:
-    content = text.encode("utf-8", "backslashreplace")  # a file name that is no UTF-8
-    return write_beside(path, lambda partial: partial.write_bytes(content))

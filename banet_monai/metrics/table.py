@@ -6,7 +6,6 @@ of truth and prediction, and ``missed``: 1 where the truth holds foreground and 
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import json
@@ -19,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from banet_monai.files import write_text_beside
 from banet_monai.machine import one_core
 from banet_monai.metrics.boundary import DILATION_RATIO, boundary_iou
 from banet_monai.metrics.distances import TOLERANCE, assd, hd95, nsd
@@ -285,15 +285,9 @@ def _cell(value: str | float | int | bool) -> str | int:
 
 
 def _write_whole(path: Path, text: str) -> None:
-    """Write beside the file and rename, so that readers never see half of it."""
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8", newline="\n")
-        partial.replace(path)
+        write_text_beside(path, text)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
         raise OSError(
             error.errno,
             f"cannot write the table: {error.strerror}; choose a writable folder with free space",

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from banet_monai.files import write_beside
+from banet_monai.files import write_text_beside
 from banet_monai.metrics.masks import IN_MM
 from banet_monai.report.outlines import (
     DECIMALS,
@@ -124,7 +124,8 @@ def write_contours(
     }
     _clear(folder, is_picture=maps.is_picture)
     text = json.dumps(collection, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return [_write_text(folder.with_name(f"{folder.name}.geojson"), text), *(_write_text(*one) for one in pictures)]
+    files = [(folder.with_name(f"{folder.name}.geojson"), text), *pictures]
+    return [write_text_beside(path, f"{content}\n") for path, content in files]
 
 
 def read_contours(path: str | Path) -> NDArray[np.uint8]:
@@ -372,7 +373,3 @@ def _clear(folder: Path, *, is_picture: bool) -> None:
             folder.rmdir()
     if not is_picture:
         folder.with_name(f"{folder.name}.svg").unlink(missing_ok=True)
-
-
-def _write_text(path: Path, text: str) -> Path:
-    return write_beside(path, lambda partial: partial.write_text(text + "\n", encoding="utf-8"))

@@ -19,7 +19,7 @@ import monai
 import torch
 
 import banet_monai
-from banet_monai.files import MANIFEST, NOTICE, write_beside
+from banet_monai.files import MANIFEST, NOTICE, write_text_beside
 from banet_monai.flags import as_flag
 from banet_monai.processes import gather, process_count, process_rank
 
@@ -378,9 +378,8 @@ class RunReport:
 
     def _write(self, manifest: Mapping[str, Any]) -> None:
         text = json.dumps(manifest, indent=4, ensure_ascii=False) + "\n"
-        content = text.encode("utf-8", "backslashreplace")  # a file name that is no UTF-8: \udcff is right in JSON
         try:
-            write_beside(self.output_dir / MANIFEST, lambda path: path.write_bytes(content))
+            write_text_beside(self.output_dir / MANIFEST, text)
         except OSError as error:
             why = error.strerror or type(error).__name__
             raise RuntimeError(

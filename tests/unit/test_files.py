@@ -3,7 +3,7 @@ from threading import Barrier
 
 import pytest
 
-from banet_monai.files import write_beside
+from banet_monai.files import write_beside, write_text_beside
 
 
 def test_a_file_gets_its_name_only_when_it_is_whole(tmp_path):
@@ -53,3 +53,8 @@ def test_names_that_begin_alike_can_be_written_at_the_same_time(tmp_path):
     with ThreadPoolExecutor(len(names)) as pool:
         list(pool.map(lambda name: write_beside(tmp_path / name, lambda partial: write(partial, name)), names))
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {name: name for name in names}
+
+
+def test_text_is_written_in_utf_8_with_escapes_for_names_that_are_none(tmp_path):
+    write_text_beside(tmp_path / "new" / "a.json", '"Mélanome \udcff"\n')
+    assert (tmp_path / "new" / "a.json").read_bytes() == b'"M\xc3\xa9lanome \\udcff"\n'

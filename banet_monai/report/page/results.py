@@ -94,7 +94,7 @@ def read_results(folder: str | Path) -> Results:
             cases.append(_case(entry, rows))
         elif entry.get("fate") in ("failed", "skipped"):
             failed.append(FailedCase(str(entry.get("path", "")), str(entry["fate"]), str(entry.get("reason", ""))))
-    left = sorted(set(rows) - {case.name for case in cases})
+    left = sorted(set(rows) - {_in_table(case.name) for case in cases})
     if left:
         notes.append(f"cases.csv has {len(left)} cases that the manifest does not have, among them '{left[0]}'.")
     return Results(folder, manifest, tuple(cases), tuple(failed), summary, tuple(notes))
@@ -131,8 +131,9 @@ def _case(entry: Mapping[str, Any], rows: Mapping[str, Sequence[Mapping[str, str
     files = tuple(name for name in stated if _is_inside(name))
     name = _case_name(files or (PurePosixPath(stated[0]).name,))
     warnings = entry.get("warnings", ())
-    classes = {row.get("class", ""): _figures(row) for row in rows.get(name, ())}
-    units = {row.get("unit", "") for row in rows.get(name, ())}
+    own = rows.get(_in_table(name), ())
+    classes = {row.get("class", ""): _figures(row) for row in own}
+    units = {row.get("unit", "") for row in own}
     return CaseResult(
         name,
         str(entry.get("path", name)),
@@ -162,6 +163,11 @@ def _case_name(files: Sequence[str]) -> str:
             if file.endswith(end):
                 return file[: -len(end)]
     return str(PurePosixPath(files[0]).with_suffix(""))
+
+
+def _in_table(name: str) -> str:
+    """How ``cases.csv`` writes the name of a case: as it is, with escapes for bytes that are no UTF-8."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _figures(row: Mapping[str, str]) -> dict[str, float]:

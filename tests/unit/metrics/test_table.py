@@ -150,6 +150,14 @@ def test_files_are_written_whole_and_replaced(tmp_path):
     assert json.loads((tmp_path / "new" / "summary.json").read_text()) == summary
 
 
+def test_a_case_whose_name_is_no_unicode_is_written_with_its_bytes_as_escapes(tmp_path):
+    table = CaseTable(["lesion"])
+    table.add("mole_\udcff", TRUE, TRUE)  # as Python reads the byte 0xff of a file's name
+    table.write(tmp_path / "cases.csv", tmp_path / "summary.json", table.summary())
+    (row,) = csv.DictReader(io.StringIO((tmp_path / "cases.csv").read_text(encoding="utf-8")))
+    assert row["case"] == "mole_\\udcff"
+
+
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("in the way")
     table = example()

@@ -141,6 +141,15 @@ def test_a_name_that_is_no_unicode_does_not_stop_the_page(tmp_path: Path) -> Non
     assert "\ufffd.txt" in page_of(out).text
 
 
+def test_an_evaluated_case_whose_name_is_no_unicode_has_its_figures(tmp_path: Path) -> None:
+    name = "mole_\udcff"  # as Python reads the byte 0xff of a file's name
+    out = result_folder(tmp_path, {name: LESION}, images=False)
+    evaluated(out, {name: (LESION, OTHER)})
+    root = page_of(out)
+    assert figures(root, "mole_\ufffd")["JA"] == "0.750"  # 18 of 24 columns
+    assert "the manifest does not have" not in root.text
+
+
 def test_nothing_from_elsewhere_may_load_and_only_our_own_script_may_run(tmp_path: Path) -> None:
     root = page_of(result_folder(tmp_path, {"a": LESION}), images=tmp_path / "images")
     metas = [meta["content"] for meta in root.all("meta") if meta["http-equiv"] == "Content-Security-Policy"]
