@@ -16,6 +16,7 @@ WIDTH, HEIGHT = 320, 150
 LEFT, RIGHT, TOP, BOTTOM = 34, 18, 8, 34  # of the frame, in the units of the view box
 MOST_BINS = 20
 MOST_POINTS = 2000
+EQUAL = 1e-6  # relative: values that differ by less are one value, rounded in different ways
 
 
 def ticks(low: float, high: float, *, count: int = 5) -> list[float]:
@@ -143,7 +144,7 @@ def _short(value: float) -> str:
 
 
 def _round_bounds(low: float, high: float) -> tuple[float, float]:
-    if high <= low:
+    if high - low <= EQUAL * max(abs(low), abs(high)):
         spread = abs(low) * 0.1 or 0.5
         return low - spread, high + spread
     steps = ticks(low, high)

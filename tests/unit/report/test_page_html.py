@@ -163,6 +163,15 @@ def test_a_histogram_of_one_value_and_of_none() -> None:
     assert histogram([math.nan], "Area") == ""
 
 
+def test_values_that_differ_by_rounding_alone_are_one_value_in_charts() -> None:
+    # volumes of one mask on five oblique grids of one spacing: the last bits of the determinants differ
+    volumes = [12.0, 12.000000000000002, 12.0, 11.999999999999998, 12.0]
+    root = Page(histogram(volumes, "Volume (ml)")).root
+    assert [bar.one("title").text.split()[0] for bar in root.all("rect")] == ["5"]
+    root = Page(scatter(volumes, [0.1, 0.2, 0.3, 0.4, 0.5], list("abcde"), ("Volume", "JA"))).root
+    assert len(root.all("circle")) == 5
+
+
 def test_a_scatter_plot_states_the_rank_correlation() -> None:
     root = Page(scatter([1, 2, 3, math.nan], [9, 4, 1, 5], ["a", "b", "c", EVIL], ("Uncertainty", "JA"))).root
     assert len(root.all("circle")) == 3
