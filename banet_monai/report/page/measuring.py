@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +35,13 @@ def measured(folder: Path, name: str, case: CaseArrays) -> Measured:
     """Figures of a case: of its one label, or of all labels together."""
     if case.labels is None:
         return stored_figures(folder, name)
-    stored = _stored(folder, name)
+    stored, problem = _stored(folder, name)
     if len(stored) == 1:
-        return _from_entry(stored[0])
+        return stored[0]
     if case.labels.ndim == 3 and case.affine is None:  # frames or slices without a place: no axis to measure along
-        return Measured()
-    return _from_entry(_measure(case))
+        return Measured(notes=problem)
+    own = _from_entry(_measure(case))
+    return replace(own, notes=(*problem, *own.notes))
 
 
 def stored_figures(folder: Path, name: str) -> Measured:
@@ -48,24 +49,25 @@ def stored_figures(folder: Path, name: str) -> Measured:
 
     Of several labels only areas and volumes can be put together, as sums.
     """
-    entries = _stored(folder, name)
-    if len(entries) <= 1:
-        return _from_entry(entries[0]) if entries else Measured()
-    parts = [_from_entry(entry) for entry in entries]
+    parts, problem = _stored(folder, name)
+    if len(parts) <= 1:
+        return parts[0] if parts else Measured(notes=problem)
     sums = {key: sum(part.figures[key] for part in parts if key in part.figures) for key in ("area", "volume")}
     known = {key: value for key, value in sums.items() if any(key in part.figures for part in parts)}
-    return Measured(known, parts[0].unit)
+    return Measured(known, parts[0].unit, notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)))
 
 
-def _stored(folder: Path, name: str) -> list[Mapping[str, Any]]:
-    """Whole labels of the case's file of measurements, without components and single slices."""
+def _stored(folder: Path, name: str) -> tuple[list[Measured], tuple[str, ...]]:
+    """Whole labels of the case's file of measurements, without components and single slices; and why it has none."""
     path = folder / f"{name}_measurements.json"
     try:
         cases = json.loads(path.read_text(encoding="utf-8"))["cases"]
         entries = [entry for case in cases for entry in case["measurements"]]
-        return [entry for entry in entries if entry["component"] is None and entry["slice"] is None]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
+        return [_from_entry(e) for e in entries if e["component"] is None and e["slice"] is None], ()
+    except FileNotFoundError:
+        return [], ()
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        return [], (f"'{path.name}' cannot be read ({type(error).__name__}): damaged, or of another program.",)
 
 
 def _measure(case: CaseArrays) -> Mapping[str, Any]:

@@ -201,9 +201,21 @@ def _summary(path: Path, notes: list[str]) -> Mapping[str, Any]:
         return {}
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(summary["classes"], dict) or not isinstance(summary["interval"]["level"], float):
-            raise TypeError("no summary of a table of cases")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        _check_summary(summary)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         notes.append(f"summary.json cannot be read ({type(error).__name__}): means and intervals are missing here.")
         return {}
     return summary
+
+
+def _check_summary(summary: Mapping[str, Any]) -> None:
+    """Raise what a missing or wrong entry provokes, so that the page may rely on all that it shows."""
+    numbers = [summary["interval"]["level"], summary.get("low_ja", 0), summary.get("nsd_tolerance", 0)]
+    for group in (summary["overall"], *summary["classes"].values()):
+        numbers += [group[name] for name in ("n", "misses", "false_alarms", "ja_below_low")]
+        for figures in group["metrics"].values():
+            if figures is not None:  # cases in mm and in pixels
+                low, high = figures["interval"] or (0.0, 0.0)  # one case alone has none
+                numbers += [figures["mean"], figures["median"], low, high]
+    if not all(isinstance(number, (int, float)) and math.isfinite(number) for number in numbers):
+        raise TypeError("no summary of a table of cases")

@@ -280,6 +280,40 @@ def test_a_damaged_mask_and_a_missing_picture_are_said_and_the_rest_goes_on(tmp_
     assert notes(root, "fine") == ""
 
 
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("overall", "metrics", "ja"), {"mean": 0.5}),
+        (("classes", "lesion"), None),
+        (("overall", "misses"), "none"),
+        (("interval",), {}),
+    ],
+)
+def test_a_damaged_summary_is_said_and_the_rest_goes_on(tmp_path: Path, place: tuple[str, ...], value: object) -> None:
+    out = result_folder(tmp_path, {"a": LESION, "b": LESION})
+    summary = evaluated(out, {"a": (LESION, OTHER), "b": (LESION, LESION)})
+    entry = summary
+    for key in place[:-1]:
+        entry = entry[key]
+    entry[place[-1]] = value
+    (out / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+    root = page_of(out)
+    assert "summary.json cannot be read" in root.one("section", id="overview").text
+    assert figures(root, "a")["JA"] == "0.750"
+
+
+def test_damaged_measurements_are_said_and_the_case_is_measured_here(tmp_path: Path) -> None:
+    out = result_folder(tmp_path, {"a": LESION})
+    entry = {"component": None, "slice": None, "spacing": {"unit": "px"}, "area": {"unit": "px2"}}  # without its value
+    (out / "a_measurements.json").write_text(json.dumps({"cases": [{"measurements": [entry]}]}), encoding="utf-8")
+    root = page_of(out)
+    assert "'a_measurements.json' cannot be read (KeyError)" in notes(root, "a")
+    assert figures(root, "a")["Area"] == "528 px²"  # 24 x 22 pixels
+    assert root.all("g", class_="prediction")
+    row = page_of(out, pictures=0).one("table", id="figures").one("tbody").one("tr")
+    assert "data-warned" in row.attributes
+
+
 def test_the_overlay_of_the_run_stands_in_for_an_image_that_is_gone(tmp_path: Path) -> None:
     out = result_folder(tmp_path, {"a": LESION}, images=False)
     Image.fromarray(np.full((40, 48, 3), 200, dtype=np.uint8)).save(out / "a_overlay.png")
