@@ -131,7 +131,7 @@ def _write(results: Results, sources: dict[str, Source], wishes: _Wishes) -> Pat
 def _without_pictures(folder: Path, case: CaseResult) -> PageCase:
     sizes = stored_figures(folder, case.name)
     figures = {**known_figures(case.classes, case.uncertainty), **sizes.figures}
-    return PageCase(case, figures, sizes.unit, (*case.warnings, *_remarks(case, None)))
+    return PageCase(case, figures, sizes.unit, (*case.warnings, *_remarks(case, None), *sizes.notes))
 
 
 def _compared(

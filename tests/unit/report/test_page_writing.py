@@ -314,6 +314,17 @@ def test_damaged_measurements_are_said_and_the_case_is_measured_here(tmp_path: P
     assert "data-warned" in row.attributes
 
 
+def test_a_case_without_pictures_has_the_notes_of_its_measurements(tmp_path: Path) -> None:
+    from banet_monai.measurements import measure, write_measurements
+
+    touching, inside = box(0, 8, 34, 30), LESION
+    out = result_folder(tmp_path, {"cut": touching, "whole": inside})
+    for name, mask in (("cut", touching), ("whole", inside)):
+        write_measurements(out / f"{name}_measurements.json", measure(mask.T), case=name)
+    rows = page_of(out, pictures=0).one("table", id="figures").one("tbody").all("tr")
+    assert [row["data-name"] for row in rows if "data-warned" in row.attributes] == ["cut"]
+
+
 def test_the_overlay_of_the_run_stands_in_for_an_image_that_is_gone(tmp_path: Path) -> None:
     out = result_folder(tmp_path, {"a": LESION}, images=False)
     Image.fromarray(np.full((40, 48, 3), 200, dtype=np.uint8)).save(out / "a_overlay.png")
