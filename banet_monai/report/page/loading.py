@@ -238,7 +238,7 @@ def _truth(
     from monai.data import MetaTensor
 
     from banet_monai.data.failures import explanation
-    from banet_monai.data.masks import JPEG_NOISE
+    from banet_monai.data.masks import JPEG_NOISE, mask_ids
     from banet_monai.transforms.alignment import in_order_of
     from banet_monai.transforms.reading import LoadCased
 
@@ -250,7 +250,7 @@ def _truth(
             label = in_order_of(label, grid)
         values = _flat(label.as_tensor().numpy()[0])
         top = 255 - JPEG_NOISE
-        ids = (values >= top).astype(np.uint8) if values.max(initial=0) >= top else _ids(values)
+        ids = mask_ids(values) if values.max(initial=0) >= top else _ids(values)
     except Exception as error:  # as above
         notes.append(f"The true mask cannot be read: {explanation(error, record)}")
         return None

@@ -325,6 +325,15 @@ def test_a_case_without_pictures_has_the_notes_of_its_measurements(tmp_path: Pat
     assert [row["data-name"] for row in rows if "data-warned" in row.attributes] == ["cut"]
 
 
+def test_a_truth_of_values_between_is_refused_as_an_evaluation_does(tmp_path: Path) -> None:
+    out = result_folder(tmp_path, {"a": LESION})
+    (tmp_path / "masks").mkdir()
+    Image.fromarray(LESION * 127 + OTHER * 128).save(tmp_path / "masks" / "a.png")  # 0, 127, 255
+    root = page_of(out, truth=tmp_path / "masks")
+    assert "a mask with 3 different values (0, 127, 255) cannot be read" in notes(root, "a")
+    assert "JA" not in figures(root, "a")
+
+
 def test_the_overlay_of_the_run_stands_in_for_an_image_that_is_gone(tmp_path: Path) -> None:
     out = result_folder(tmp_path, {"a": LESION}, images=False)
     Image.fromarray(np.full((40, 48, 3), 200, dtype=np.uint8)).save(out / "a_overlay.png")
