@@ -153,7 +153,8 @@ class CaseTable:
         """Mean, 95 % interval and median of every metric, and the counts that a mean hides.
 
         ``overall`` takes the mean over the classes of each case; its ``misses`` and ``false_alarms`` count cases with
-        at least one. Distances of cases in mm and in pixels are not averaged together: then they are ``None``.
+        at least one. Distances of cases in mm and in pixels are not averaged together: then they are ``None``. One case
+        alone says nothing of how cases differ: its intervals are ``None``.
 
         Args:
             seed: of the bootstrap; the same seed and rows give the same intervals.
@@ -230,10 +231,11 @@ def _summarise(cases: list[list[CaseRow]], seed: int, resamples: int, *, mixed_u
     values = np.array([[np.mean([getattr(row, name) for row in rows]) for name in METRICS] for rows in cases])
     low, high = bootstrap_interval(values, seed=seed, resamples=resamples)
     figures = np.stack([values.mean(axis=0), low, high, np.median(values, axis=0)], axis=1).round(DIGITS).tolist()
-    metrics = {
-        name: None if mixed_units and name in IN_UNITS else {"mean": mean, "interval": [lower, upper], "median": median}
-        for name, (mean, lower, upper, median) in zip(METRICS, figures, strict=True)
-    }
+    metrics: dict[str, Any] = {}
+    for name, (mean, lower, upper, median) in zip(METRICS, figures, strict=True):
+        metrics[name] = {"mean": mean, "interval": [lower, upper] if len(cases) > 1 else None, "median": median}
+    if mixed_units:
+        metrics |= dict.fromkeys(IN_UNITS)
     return {
         "n": len(cases),
         "misses": sum(any(row.missed for row in rows) for rows in cases),
@@ -274,8 +276,8 @@ def _label(metric: str, summary: dict[str, Any]) -> str:
 def _line(name: str, figures: dict[str, Any] | None) -> str:
     if figures is None:
         return f"| {name} | cases in mm and in pixels | | |"
-    low, high = figures["interval"]
-    return f"| {name} | {figures['mean']:.4f} | {low:.4f} to {high:.4f} | {figures['median']:.4f} |"
+    interval = " to ".join(f"{end:.4f}" for end in figures["interval"] or ())  # one case alone has none
+    return f"| {name} | {figures['mean']:.4f} | {interval} | {figures['median']:.4f} |"
 
 
 def _cell(value: str | float | int | bool) -> str | int:

@@ -6,7 +6,17 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-__all__ = ["COLUMNS", "Column", "columns_of", "first_order", "known_figures", "mean_figures", "unit_of", "written"]
+__all__ = [
+    "COLUMNS",
+    "MISSING",
+    "Column",
+    "columns_of",
+    "first_order",
+    "known_figures",
+    "mean_figures",
+    "unit_of",
+    "written",
+]
 
 MISSING = "–"  # noqa: RUF001  # an en dash, where there is no figure
 

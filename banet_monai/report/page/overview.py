@@ -8,7 +8,7 @@ from typing import Any
 
 from banet_monai.report.page.charts import histogram, scatter
 from banet_monai.report.page.content import Page, PageCase
-from banet_monai.report.page.figures import written
+from banet_monai.report.page.figures import MISSING, written
 from banet_monai.report.page.html import Html, el, section
 
 __all__ = ["agreement", "overview"]
@@ -118,9 +118,10 @@ def _metric_name(key: str, summary: Mapping[str, Any]) -> str:
 
 def _cells(key: str, figures: Mapping[str, Any]) -> list[Html]:
     digits = 2 if key in IN_UNITS else 3
-    low, high = (written(value, digits) for value in figures["interval"])
+    interval = figures["interval"]
+    ends = " to ".join(written(value, digits) for value in interval) if interval else MISSING  # one case has none
     return [
         el("td", None, written(figures["mean"], digits)),
-        el("td", {"class": "interval"}, f"{low} to {high}"),
+        el("td", {"class": "interval"}, ends),
         el("td", None, written(figures["median"], digits)),
     ]

@@ -109,6 +109,14 @@ def test_bootstrap_keeps_the_metrics_of_a_case_together():
     np.testing.assert_allclose(low, 1 - high[::-1])
 
 
+def test_one_case_alone_has_no_interval():
+    table = CaseTable(["lesion"])
+    table.add("only", SHIFTED, TRUE)
+    summary = table.summary()
+    assert summary["overall"]["metrics"]["ja"] == {"mean": 0.333333, "interval": None, "median": 0.333333}
+    assert "| JA | 0.3333 |  | 0.3333 |" in format_summary(summary)
+
+
 def test_overall_is_the_mean_over_classes_of_each_case():
     ids = torch.zeros(1, 16, 16, dtype=torch.int64)
     ids[0, 2:6, 2:6], ids[0, 8:12, 8:12] = 1, 2

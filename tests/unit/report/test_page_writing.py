@@ -488,6 +488,13 @@ def test_one_case_alone_makes_a_page_without_histograms(tmp_path: Path) -> None:
     assert not root.all("svg", class_="chart")
 
 
+def test_one_evaluated_case_has_means_without_intervals(tmp_path: Path) -> None:
+    out = result_folder(tmp_path, {"a": LESION})
+    evaluated(out, {"a": (LESION, OTHER)})
+    rows = page_of(out).one("section", id="figures-of-all").one("tbody").all("tr")
+    assert [cell.text for cell in rows[0].all("td")] == ["0.750", "–", "0.750"]  # noqa: RUF001
+
+
 def test_a_run_in_which_all_failed_still_makes_a_page(tmp_path: Path) -> None:
     out = result_folder(tmp_path, {}, extra=[{"path": "a.png", "fate": "failed", "reason": "a.png is empty"}])
     root = page_of(out)
