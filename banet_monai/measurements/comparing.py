@@ -56,7 +56,7 @@ def compare_outlines(
         )
     grid = mask_grid(one, first.shape, spacing=spacing, unit=unit, affine=affine)
     if isinstance(one, MetaTensor) and isinstance(other, MetaTensor) and spacing is None and affine is None:
-        _check_same_grid(meta_grid(one, first.shape), meta_grid(other, first.shape))
+        _check_same_grid(meta_grid(one, first.shape), meta_grid(other, first.shape), first.ndim)
     present = np.union1d(np.unique(first), np.unique(second))
     names = named_labels(labels, [int(number) for number in present if number])
     return [
@@ -64,18 +64,26 @@ def compare_outlines(
     ]
 
 
-def _check_same_grid(one: dict[str, Any], other: dict[str, Any]) -> None:
+def _check_same_grid(one: dict[str, Any], other: dict[str, Any], n_axes: int) -> None:
     """Refuse masks whose metadata say that they lie elsewhere or have other pixels."""
     if "affine" in one and "affine" in other and not np.allclose(one["affine"], other["affine"], atol=1e-3):
         raise ValueError(
             "the two masks lie at different places of the patient (their affines differ); bring one to the grid of the "
             "other first."
         )
-    if "spacing" in one and "spacing" in other and not np.allclose(one["spacing"], other["spacing"], rtol=SAME_SPACING):
+    steps, others = (_steps(grid, n_axes) for grid in (one, other))
+    if steps and others and not np.allclose(steps, others, rtol=SAME_SPACING):
         raise ValueError(
-            f"the two masks have pixels of different size, {one['spacing']} and {other['spacing']} mm; bring one to "
-            "the grid of the other first."
+            f"the two masks have pixels of different size, {steps} and {others} mm; bring one to the grid of the other "
+            "first."
         )
+
+
+def _steps(grid: dict[str, Any], n_axes: int) -> list[float]:
+    """Distance between pixels along each axis; none where it is not known."""
+    if "affine" in grid:
+        return [float(step) for step in np.linalg.norm(grid["affine"][:3, :n_axes], axis=0)]
+    return list(grid.get("spacing", ()))
 
 
 def _comparison(

@@ -92,6 +92,17 @@ def test_pixels_are_counted_where_pixels_are_asked_for_and_pixels_of_two_sizes_a
         compare_outlines(one, without_place(1.0, square()))
 
 
+def test_pixels_of_two_sizes_are_refused_also_where_one_mask_alone_has_a_place():
+    def mask(spacing, *, has_place):
+        meta = {"spacing_unit": "mm", "has_place": has_place}
+        affine = np.diag([-spacing, -spacing, 1, 1])
+        return MetaTensor(torch.from_numpy(square())[None], affine=affine, meta=meta)
+
+    assert compare_outlines(mask(0.5, has_place=True), mask(0.5, has_place=False))[0].change == 0
+    with pytest.raises(ValueError, match=r"pixels of different size, \[0.5, 0.5\] and \[0.25, 0.25\] mm"):
+        compare_outlines(mask(0.5, has_place=True), mask(0.25, has_place=False))
+
+
 def test_masks_of_different_shapes_are_refused():
     with pytest.raises(ValueError, match=r"one shape, got \(40, 40\) and \(40, 41\)"):
         compare_outlines(square(), np.zeros((40, 41)))
