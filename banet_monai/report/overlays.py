@@ -125,8 +125,8 @@ def overlay_volume(
 ) -> Rgb:
     """A row of slices with outlines, evenly spread over the slices that hold a label (over all where none does).
 
-    Slices are taken across the axis of the largest spacing (of equal ones, the feet-to-head axis) and shown as
-    radiologists hang them: the patient's left on the right, front or head on top.
+    Slices are taken across the axis of a single voxel, else that of the largest spacing (of equal ones, the
+    feet-to-head axis), and shown as radiologists hang them: the patient's left on the right, front or head on top.
 
     Args:
         image: ``(C, X, Y, Z)``.
@@ -140,7 +140,7 @@ def overlay_volume(
     """
     volume, spacing = as_hung(np.asarray(image), affine)
     labels, _ = as_hung(np.asarray(mask), affine)
-    axis = max(range(3), key=lambda index: (round(spacing[index], 2), index))
+    axis = max(range(3), key=lambda index: (volume.shape[index + 1] == 1, round(spacing[index], 2), index))
     volume, labels = np.moveaxis(volume, axis + 1, -1), np.moveaxis(labels, axis + 1, -1)[0]
     shown = to_grey_levels(volume, bounds=bounds)  # (rows, columns, D, 3)
     present = np.flatnonzero(labels.any(axis=(0, 1)))

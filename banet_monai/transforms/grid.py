@@ -156,6 +156,8 @@ class ToWorkingGridd(MapTransform, InvertibleTransform):
     ``(C, H, W, D>1)``  slice axis last, ``scale`` in plane   volume, ``native`` or ``spacing``
     ==================  ====================================  =======================================
 
+    A volume of one slice along another axis than the last is a single slice too.
+
     Args:
         keys: the image first; masks that lie on the same grid after it.
         scale: ``"short_side"`` (aspect kept, short side to ``image_size``), ``"stretch"`` (both sides to
@@ -163,8 +165,9 @@ class ToWorkingGridd(MapTransform, InvertibleTransform):
         image_size: side in pixels, for ``"short_side"`` and ``"stretch"`` (there also two numbers, x and y).
         spacing: in mm: one number or one per resized axis (two in plane for a 2D network, three for a 3D network).
         spatial_dims: 2 or 3, the network's.
-        slice_axis: axis of the file that a 2D network slices a volume along. None: that of the largest spacing; among
-            equal ones the axis closest to the third of RAS (feet to head).
+        slice_axis: axis of the file that a 2D network slices a volume along. None: the axis of a single voxel, where
+            there is one; else that of the largest spacing; among equal ones the axis closest to the third of RAS (feet
+            to head).
         orientation: axis codes such as ``"RAS"`` that volumes are turned to (axes swapped and flipped, never
             interpolated) for a 3D network. None: as stored.
         label_keys: the keys that hold label ids.
@@ -238,7 +241,7 @@ class ToWorkingGridd(MapTransform, InvertibleTransform):
         is_picture = len(shape) == 2 or (len(shape) == 3 and shape[2] == 1)
         if len(shape) not in (2, 3):
             raise ValueError(f"'{_file_name(image)}' has the shape {tuple(image.shape)}; (C, H, W[, D]) is needed.")
-        if is_picture and self.spatial_dims == 3:
+        if self.spatial_dims == 3 and (is_picture or 1 in shape):
             raise ValueError(
                 f"'{_file_name(image)}' is a picture of {shape}; spatial_dims=3 needs a volume with more "
                 "than one slice."
@@ -360,12 +363,14 @@ def _affine(image: MetaTensor) -> NDArray[np.float64]:
 
 
 def _slice_axis(affine: NDArray[np.float64], spacing: NDArray[np.float64], image: MetaTensor) -> int:
-    """Axis of the largest spacing; among equal ones the axis closest to the third of RAS, if it is one of them.
+    """Axis of a single voxel, else of the largest spacing; among equal ones that closest to the third of RAS.
 
     Frames, and slices that form no volume, lie along the last axis whatever the numbers of their affine.
     """
     if image.meta.get("layout") in ("frames", "slices"):
         return 2
+    if single := [axis for axis, size in enumerate(image.shape[1:]) if size == 1]:
+        return single[0]
     largest = [axis for axis in range(3) if spacing[axis] >= (1 - SPACING_TIE) * max(spacing)]
     directions = np.abs(affine[2, :3] / spacing)
     return max(largest, key=lambda axis: directions[axis])

@@ -103,6 +103,14 @@ def test_slices_with_a_label_are_shown_in_square_pixels() -> None:
     assert shown.shape == (side, 4 * side + 3 * gap, 3)
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_volume_of_one_slice_is_shown_as_that_slice(axis: int) -> None:
+    size = [40, 40, 40]
+    size[axis] = 1
+    shown = overlay_volume(np.zeros((1, *size)), np.zeros((1, *size)), affine=np.eye(4))
+    assert shown.shape[0] == shown.shape[1]  # one square of 40 x 40, whatever it is enlarged by
+
+
 def test_a_sheet_holds_every_picture_in_its_cell() -> None:
     pictures = [np.full((20, 40, 3), value, dtype=np.uint8) for value in (50, 100, 150)]
     sheet = contact_sheet(pictures, columns=2, cell=40, gap=2)

@@ -70,6 +70,17 @@ def test_multi_frame_colour_is_a_stack_of_pictures_along_the_last_axis() -> None
 # --- slice axis
 
 
+@pytest.mark.parametrize(("size", "plane"), [((1, 60, 40), (30, 20)), ((60, 1, 40), (30, 20))])
+def test_the_slice_axis_is_that_of_a_single_voxel_whatever_the_spacing(
+    size: tuple[int, ...], plane: tuple[int, int]
+) -> None:
+    on_grid = working(image(1, *size, affine=AXIAL), image_size=20)
+    assert on_grid.shape == (1, *plane, 1)
+    assert restored(on_grid, torch.zeros(1, *plane, 1)).shape == (1, *size)
+    with pytest.raises(ValueError, match="needs a volume with more than one slice"):
+        working(image(1, *size), scale="native", spatial_dims=3)
+
+
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_the_slice_axis_is_that_of_the_largest_spacing(axis: int) -> None:
     spacing = [0.7, 0.8, 0.9, 1.0]
