@@ -6,13 +6,14 @@ from banet_monai.handlers.averaging import WeightAveraging, WeightAveragingHandl
 from banet_monai.handlers.overlays import OverlayWriter
 from banet_monai.handlers.processes import join_processes, process_rank
 from banet_monai.handlers.run import (
+    EarlierRun,
     EarlyStop,
     EpochValidation,
     FirstValidation,
     Progress,
     RunSummary,
-    begin_run,
     output_loss,
+    require_run_folder,
 )
 from banet_monai.handlers.schedule import warmup_poly
 from banet_monai.handlers.state import BestCheckpoint, EpochSeeder, TrainingState, ValidatorState
@@ -20,6 +21,7 @@ from banet_monai.handlers.tensorboard import EventWriter
 
 __all__ = [
     "BestCheckpoint",
+    "EarlierRun",
     "EarlyStop",
     "EpochSeeder",
     "EpochValidation",
@@ -32,9 +34,9 @@ __all__ = [
     "ValidatorState",
     "WeightAveraging",
     "WeightAveragingHandler",
-    "begin_run",
     "join_processes",
     "output_loss",
     "process_rank",
+    "require_run_folder",
     "warmup_poly",
 ]

@@ -19,13 +19,14 @@ from banet_monai.handlers.processes import process_rank
 from banet_monai.handlers.state import BestCheckpoint
 
 __all__ = [
+    "EarlierRun",
     "EarlyStop",
     "EpochValidation",
     "FirstValidation",
     "Progress",
     "RunSummary",
-    "begin_run",
     "output_loss",
+    "require_run_folder",
 ]
 
 logger = logging.getLogger(__name__)
@@ -35,15 +36,15 @@ LOGS = (".log", ".out", ".err", ".txt")
 FIRST_METRIC = "first_metric"  # attribute of the trainer's state
 
 
-def begin_run(output_dir: str, resume: bool | str = False) -> str:
-    """Make the folder of a run; an earlier run moves aside to the next free ``<name>-<number>``.
+def require_run_folder(output_dir: str, resume: bool | str = False) -> str:
+    """Make the folder of a run, or refuse one that cannot be written or that holds anything else and no run.
 
-    A folder that holds anything else and no run is refused. With several processes rank 0 does so and the others wait
-    for it.
+    Nothing is moved yet: :class:`EarlierRun` does that, when training begins. With several processes rank 0 does so
+    and the others wait for it.
 
     Args:
         output_dir: folder of the run.
-        resume: keep what is there, because it will be taken up; "true" and "false" work too.
+        resume: whether what is there will be taken up; "true" and "false" work too.
 
     Returns:
         ``output_dir``.
@@ -52,28 +53,74 @@ def begin_run(output_dir: str, resume: bool | str = False) -> str:
         OSError: when the folder cannot be written, naming it.
         ValueError: when it holds something else than a run, or is the working directory or a folder above it.
     """
+    folder, taken_up = Path(output_dir), as_flag(resume, "resume")
     if process_rank() == 0:  # if this raises, torchrun ends the others, which wait below
-        _make_folder(Path(output_dir), resume=as_flag(resume, "resume"))
-    if dist.is_available() and dist.is_initialized():
-        dist.barrier()
+        try:
+            if not taken_up and _holds_results(folder):
+                _require_run(folder)
+            folder.mkdir(parents=True, exist_ok=True)
+            probe = folder / ".write-test"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise _unwritable(folder, error) from error
+    _wait_for_others()
     return output_dir
 
 
-def _make_folder(folder: Path, *, resume: bool) -> None:
-    try:
-        if not resume and folder.is_dir() and any(not _is_log(path) for path in folder.iterdir()):
-            _require_run(folder)
-            number = next(n for n in range(1, 10_000) if not folder.with_name(f"{folder.name}-{n}").exists())
-            aside = folder.with_name(f"{folder.name}-{number}")
-            folder.rename(aside)
-            logger.info("Results of an earlier run moved to '%s'.", aside)
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".write-test"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        reason = error.strerror or error
-        raise OSError(f"cannot write to folder '{folder}': {reason}; give another by --output_dir.") from error
+class EarlierRun:
+    """Moves an earlier run in the folder aside when training begins, to the next free ``<name>-<number>``.
+
+    Until then the earlier run stays in its place: a start that fails leaves it there, and ``init="present"`` finds its
+    weights. With several processes rank 0 does so and the others wait for it.
+
+    Args:
+        output_dir: folder of the run, as :func:`require_run_folder` has seen it.
+        resume: keep what is there, because it is taken up; "true" and "false" work too.
+
+    Raises:
+        OSError: when training begins and the folder cannot be moved, naming it.
+    """
+
+    def __init__(self, output_dir: str, resume: bool | str = False) -> None:
+        self.folder = Path(output_dir)
+        self.stays = as_flag(resume, "resume")
+
+    def attach(self, engine: Engine) -> None:
+        """Registers for the start of ``engine``, the trainer; attach it before whatever writes into the folder."""
+        engine.add_event_handler(Events.STARTED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        if not self.stays and process_rank() == 0:
+            try:
+                _move_aside(self.folder)
+            except OSError as error:
+                raise _unwritable(self.folder, error) from error
+        self.stays = True  # a federated client starts anew in every round
+        _wait_for_others()
+
+
+def _move_aside(folder: Path) -> None:
+    if not _holds_results(folder):
+        return
+    number = next(n for n in range(1, 10_000) if not folder.with_name(f"{folder.name}-{n}").exists())
+    aside = folder.with_name(f"{folder.name}-{number}")
+    folder.rename(aside)
+    folder.mkdir()
+    logger.info("Results of an earlier run moved to '%s'.", aside)
+
+
+def _holds_results(folder: Path) -> bool:
+    return folder.is_dir() and any(not _is_log(path) for path in folder.iterdir())
+
+
+def _unwritable(folder: Path, error: OSError) -> OSError:
+    return OSError(f"cannot write to folder '{folder}': {error.strerror or error}; give another by --output_dir.")
+
+
+def _wait_for_others() -> None:
+    if dist.is_available() and dist.is_initialized():
+        dist.barrier()
 
 
 def _is_log(path: Path) -> bool:

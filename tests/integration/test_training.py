@@ -103,6 +103,19 @@ def test_a_second_run_moves_the_first_aside_and_starts_from_imagenet_weights(clo
     assert torch.load(clone / "runs" / "twice" / "model.pt", weights_only=True)
 
 
+def test_a_start_that_fails_leaves_an_earlier_run_and_init_present_goes_on_from_it(clone, tmp_path):
+    folder = clone / "runs" / "present"
+    folder.mkdir(parents=True)
+    torch.save(random_network().state_dict(), folder / "model.pt")
+    for mistake in ({"dataset_dir": tmp_path / "nowhere"}, {"max_epochs": 0}):
+        train(clone, expect=None, output_dir="runs/present", **mistake)
+        assert [path.name for path in folder.parent.glob("present*")] == ["present"]
+
+    output = train(clone, init="present", max_epochs=1, limit=2, output_dir="runs/present")
+    assert weights_lines(output) == ["whole network from runs/present/model.pt"]
+    assert (clone / "runs" / "present-1" / "model.pt").is_file()
+
+
 def test_a_run_starts_from_the_weights_of_a_path(clone, tmp_path):
     start = tmp_path / "start.pt"
     torch.save(random_network().state_dict(), start)

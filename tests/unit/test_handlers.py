@@ -13,6 +13,7 @@ from monai.transforms import RandFlip
 
 from banet_monai.handlers import (
     BestCheckpoint,
+    EarlierRun,
     EarlyStop,
     EpochSeeder,
     EpochValidation,
@@ -20,8 +21,8 @@ from banet_monai.handlers import (
     FirstValidation,
     TrainingState,
     WeightAveraging,
-    begin_run,
     join_processes,
+    require_run_folder,
     warmup_poly,
 )
 
@@ -231,10 +232,19 @@ def test_every_round_of_a_federated_client_trains_whatever_the_patience(tmp_path
     assert epochs == [1, 2, 3, 4, 5]
 
 
+def begin_run(folder, resume=False):
+    """What training does to its folder: it looks at it, and moves an earlier run aside when the trainer starts."""
+    require_run_folder(str(folder), resume)
+    engine = Engine(lambda engine, batch: None)
+    EarlierRun(str(folder), resume).attach(engine)
+    engine.run([0])
+    return engine
+
+
 def test_a_log_that_was_begun_before_the_run_stays_in_its_folder(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "train.log").touch()
-    begin_run(str(tmp_path / "run"))
+    begin_run(tmp_path / "run")
     assert [path.name for path in tmp_path.rglob("*")] == ["run", "train.log"]
 
 
@@ -319,34 +329,45 @@ def test_a_state_of_epochs_of_another_length_is_refused(tmp_path):
 def test_a_folder_of_other_files_is_not_moved_aside(tmp_path, monkeypatch):
     (tmp_path / "work" / "data").mkdir(parents=True)
     with pytest.raises(ValueError, match="holds files, and they are of no earlier run"):
-        begin_run(str(tmp_path / "work"))
+        require_run_folder(str(tmp_path / "work"))
     assert (tmp_path / "work" / "data").is_dir()
     (tmp_path / "work" / "model.pt").touch()
     monkeypatch.chdir(tmp_path / "work" / "data")
     for place in ("..", str(tmp_path)):
         with pytest.raises(ValueError, match="holds the working directory"):
-            begin_run(place)
+            require_run_folder(place)
 
 
 def test_results_of_an_earlier_run_move_aside(tmp_path):
     folder = tmp_path / "run"
-    begin_run(str(folder))
+    begin_run(folder)
     (folder / "model.pt").write_text("first")
-    begin_run(str(folder))
+    trainer = begin_run(folder)
     assert list(folder.iterdir()) == []
     assert (tmp_path / "run-1" / "model.pt").read_text() == "first"
+    (folder / "model.pt").write_text("second")
+    trainer.run([0], max_epochs=2)  # the next round of a federated client
+    assert (folder / "model.pt").read_text() == "second"
+
+
+def test_an_earlier_run_stays_in_its_place_until_training_begins(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "model.pt").write_text("first")
+    require_run_folder(str(tmp_path / "run"))
+    EarlierRun(str(tmp_path / "run")).attach(Engine(lambda engine, batch: None))
+    assert [path.name for path in tmp_path.rglob("*")] == ["run", "model.pt"]
 
 
 def test_a_resumed_run_keeps_its_folder(tmp_path):
     (tmp_path / "state.pt").write_text("kept")
-    begin_run(str(tmp_path), resume=True)
+    begin_run(tmp_path, resume=True)
     assert (tmp_path / "state.pt").read_text() == "kept"
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match=r"cannot write to folder .*file/run"):
-        begin_run(str(tmp_path / "file" / "run"))
+        require_run_folder(str(tmp_path / "file" / "run"))
 
 
 def test_a_run_has_one_event_file_for_curves_and_pictures(tmp_path):
