@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["as_flag", "as_number"]
+__all__ = ["as_flag", "as_number", "as_whole"]
 
 FLAGS = {"true": True, "false": False}
 
@@ -44,3 +44,20 @@ def as_number(value: float | str, name: str) -> float:
     if not math.isfinite(number):  # nothing is at or above NaN: every mask would be empty
         raise ValueError(f"{name} must be a finite number, got {number}.")
     return number
+
+
+def as_whole(value: float | str, name: str, *, least: int = 1) -> int:
+    """``value`` as a whole number of at least ``least``; text that is one works too.
+
+    Args:
+        value: a number, or a number in words.
+        name: of the option, for the message.
+        least: the smallest that is taken.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    number = as_number(value, name)
+    if number != int(number) or number < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}, got {value}.")
+    return int(number)

@@ -18,7 +18,7 @@ from pathlib import Path
 from banet_monai.data.cases import Case, Inventory, case_number, named
 from banet_monai.data.listfiles import read_data_list
 from banet_monai.data.splits import divided_groups, read_val_ids, validation_indices
-from banet_monai.flags import as_flag
+from banet_monai.flags import as_flag, as_number, as_whole
 
 __all__ = ["IMAGE_SUFFIXES", "find_cases", "split_cases", "training_cases", "validation_cases"]
 
@@ -93,8 +93,10 @@ def _side(
     fold: int,
     limit: int | None,
 ) -> list[dict[str, str]]:
-    if limit is not None and limit < 1:
+    val_fraction = as_number(val_fraction, "val_fraction")
+    if limit is not None and as_number(limit, "limit") < 1:
         raise ValueError(f"limit must be at least 1, or null for all cases, got {limit}.")
+    limit = None if limit is None else as_whole(limit, "limit")
     inventory = find_cases(dataset_dir)
     if inventory.problems:
         raise ValueError(f"'{dataset_dir}' cannot be used: {named(inventory.problems)}.")

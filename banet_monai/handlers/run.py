@@ -14,7 +14,7 @@ from ignite.handlers import ProgressBar
 from monai.engines import Evaluator
 from monai.handlers import ValidationHandler
 
-from banet_monai.flags import as_flag
+from banet_monai.flags import as_flag, as_whole
 from banet_monai.handlers.processes import process_rank
 from banet_monai.handlers.state import BestCheckpoint
 
@@ -186,7 +186,7 @@ class EpochValidation(ValidationHandler):
     """
 
     def __init__(self, validator: Evaluator, interval: int = 1) -> None:
-        super().__init__(interval=interval, validator=validator, epoch_level=True)
+        super().__init__(interval=as_whole(interval, "val_interval"), validator=validator, epoch_level=True)
 
     def attach(self, engine: Engine) -> None:
         """Registers for epoch ends of ``engine``, the trainer."""
@@ -210,10 +210,11 @@ class EarlyStop:
         interval: epochs from one validation to the next.
 
     Raises:
-        ValueError: when no validation would come before the end.
+        ValueError: when no validation would come before the end, or a number is none.
     """
 
     def __init__(self, validator: Any, patience: int, interval: int = 1) -> None:
+        patience = as_whole(patience, "patience", least=0)
         if 0 < patience < interval:
             raise ValueError(
                 f"patience {patience} would end training before the next validation, which comes after {interval} "

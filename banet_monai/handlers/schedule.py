@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 
+from banet_monai.flags import as_whole
+
 __all__ = ["warmup_poly"]
 
 
@@ -28,8 +30,9 @@ def warmup_poly(
         final_fraction: share of the peak that the last step still has.
 
     Raises:
-        ValueError: when there is no step to schedule.
+        ValueError: when there is no step to schedule, or ``max_epochs`` is no whole number.
     """
+    max_epochs = as_whole(max_epochs, "max_epochs", least=0)
     total = max_epochs * epoch_length
     if total < 1:
         raise ValueError(f"nothing to schedule: {max_epochs} epochs of {epoch_length} steps; both must be at least 1.")

@@ -20,8 +20,10 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.data.utils import affine_to_spacing, to_affine_nd
 from monai.transforms import InvertibleTransform, MapTransform
-from monai.utils import TraceKeys, ensure_tuple, ensure_tuple_rep
+from monai.utils import TraceKeys, ensure_tuple
 from numpy.typing import NDArray
+
+from banet_monai.flags import as_number, as_whole
 
 __all__ = ["GridPlan", "RestoreGridd", "ToWorkingGridd", "resize_labels", "resize_linear"]
 
@@ -202,11 +204,14 @@ class ToWorkingGridd(MapTransform, InvertibleTransform):
             raise ValueError("scale 'spacing' needs spacing in mm, one number or one per axis.")
         if slice_axis not in (None, 0, 1, 2):
             raise ValueError(f"slice_axis must be 0, 1, 2 or None, got {slice_axis}.")
-        if scale == "short_side" and not isinstance(image_size, int):
+        if scale == "short_side" and isinstance(image_size, list | tuple):
             raise ValueError(f"scale 'short_side' needs one image_size, got {tuple(image_size)}.")
         self.scale = scale
-        self.image_size = ensure_tuple_rep(image_size, 2)
-        self.spacing = None if spacing is None else ensure_tuple_rep(spacing, spatial_dims)
+        sides = image_size if isinstance(image_size, list | tuple) else (image_size,) * 2
+        self.image_size = tuple(as_whole(side, "image_size") for side in sides)
+        if len(self.image_size) != 2:
+            raise ValueError(f"image_size must be one number of pixels, or 2, got {image_size}.")
+        self.spacing = None if spacing is None else _positive(spacing, spatial_dims)
         self.spatial_dims = spatial_dims
         self.slice_axis = slice_axis
         self.orientation = orientation
@@ -385,6 +390,14 @@ def _to_orientation(affine: NDArray[np.float64], orientation: str | None) -> tup
     turn = nibabel.orientations.ornt_transform(stored, wanted)  # type: ignore[no-untyped-call]
     order = tuple(int(np.flatnonzero(turn[:, 0] == working)[0]) for working in range(3))
     return order, tuple(working for working in range(3) if turn[order[working], 1] < 0)
+
+
+def _positive(spacing: float | Sequence[float], count: int) -> tuple[float, ...]:
+    steps = spacing if isinstance(spacing, list | tuple) else (spacing,) * count
+    numbers = tuple(as_number(step, "spacing") for step in steps)
+    if len(numbers) != count or min(numbers) <= 0:
+        raise ValueError(f"spacing must be one positive number of mm, or {count}, got {spacing}.")
+    return numbers
 
 
 def _file_name(image: torch.Tensor) -> str:

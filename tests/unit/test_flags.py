@@ -1,6 +1,6 @@
 import pytest
 
-from banet_monai.flags import as_flag, as_number
+from banet_monai.flags import as_flag, as_number, as_whole
 
 
 @pytest.mark.parametrize(
@@ -31,3 +31,15 @@ def test_what_is_no_number_is_refused(value):
 def test_a_number_is_finite(value):
     with pytest.raises(ValueError, match=r"threshold must be a finite number, got"):
         as_number(value, "threshold")
+
+
+@pytest.mark.parametrize(("value", "expected"), [(3, 3), ("3", 3), (3.0, 3)])
+def test_whole_numbers_are_taken_as_text_too(value, expected):
+    assert as_whole(value, "max_epochs") == expected
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, "2.5"])
+def test_parts_and_numbers_that_are_too_small_are_refused(value):
+    with pytest.raises(ValueError, match=rf"max_epochs must be a whole number of at least 1, got {value}\."):
+        as_whole(value, "max_epochs")
+    assert as_whole(0, "patience", least=0) == 0

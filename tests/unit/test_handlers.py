@@ -326,6 +326,22 @@ def test_a_state_of_epochs_of_another_length_is_refused(tmp_path):
         engine.run([0, 1], max_epochs=2)
 
 
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: EarlyStop(Validator([]), patience="x"), "patience must be a number, got 'x'"),
+        (lambda: EpochValidation(Evaluator("cpu", [0]), interval=0), "val_interval must be a whole number of at least"),
+        (
+            lambda: warmup_poly(sgd()[1], max_epochs=1.5, epoch_length=3),
+            r"max_epochs must be a whole number of at least 0, got 1\.5",
+        ),
+    ],
+)
+def test_numbers_of_a_run_that_are_none_are_named(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()
+
+
 def test_a_folder_of_other_files_is_not_moved_aside(tmp_path, monkeypatch):
     (tmp_path / "work" / "data").mkdir(parents=True)
     with pytest.raises(ValueError, match="holds files, and they are of no earlier run"):

@@ -267,6 +267,10 @@ def test_one_case_cannot_be_split(tmp_path):
 def test_a_limit_below_one_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"limit must be at least 1, or null for all cases, got 0"):
         training_cases(str(tmp_path), limit=0)
+    with pytest.raises(ValueError, match="limit must be a number, got 'two'"):
+        training_cases(str(tmp_path), limit="two")
+    with pytest.raises(ValueError, match="val_fraction must be a number, got 'ten'"):
+        training_cases(str(tmp_path), val_fraction="ten")
 
 
 def test_cases_load_with_monai(tmp_path):

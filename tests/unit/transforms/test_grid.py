@@ -67,6 +67,23 @@ def test_multi_frame_colour_is_a_stack_of_pictures_along_the_last_axis() -> None
     assert working(image(3, 60, 40, 5), image_size=20).shape == (3, 30, 20, 5)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"image_size": "abc"}, "image_size must be a number, got 'abc'"),
+        ({"image_size": 64.5}, r"image_size must be a whole number of at least 1, got 64\.5"),
+        ({"image_size": 0}, "image_size must be a whole number of at least 1, got 0"),
+        ({"image_size": [64, 64]}, r"'short_side' needs one image_size, got \(64, 64\)"),
+        ({"scale": "spacing", "spacing": 0}, "spacing must be one positive number of mm, or 2, got 0"),
+        ({"scale": "spacing", "spacing": [1, 1, 1]}, "spacing must be one positive number of mm, or 2, got"),
+        ({"scale": "spacing", "spacing": "x"}, "spacing must be a number, got 'x'"),
+    ],
+)
+def test_sizes_and_spacings_that_are_none_are_refused_at_once(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ToWorkingGridd("image", **options)
+
+
 # --- slice axis
 
 
