@@ -238,15 +238,20 @@ def _pairs(images: Path, masks: Path) -> Inventory:
         else:
             cases.append(Case(str(image), str(labels[partner]), stem))
             unused.pop(partner, None)
-    problems += [f"{masks.name}/{path.name} has no image in {images.name}/" for path in unused.values()]
+    unread = {path.stem: path.name for path in _visible_paths(images) if not _readable_suffix(path)}
+    for stem, path in unused.items():
+        problem = f"{masks.name}/{path.name} has no image in {images.name}/"
+        if other := next((unread[s] for s in map(stem.removesuffix, MASK_ENDINGS) if s in unread), ""):
+            problem += f" ({other} is of a kind that is not read; {', '.join(IMAGE_SUFFIXES)} are)"
+        problems.append(problem)
     return Inventory(cases, problems)
 
 
 def _by_stem(folder: Path, problems: list[str]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in _visible_paths(folder):
-        suffix = next((s for s in IMAGE_SUFFIXES if path.name.lower().endswith(s)), None)
-        if suffix is None or path.is_dir():
+        suffix = _readable_suffix(path)
+        if not suffix or path.is_dir():
             if path.is_dir():
                 problems.append(
                     f"{folder.name}/{path.name}/ is a folder: put the files side by side or use a data list"
@@ -257,6 +262,10 @@ def _by_stem(folder: Path, problems: list[str]) -> dict[str, Path]:
             problems.append(f"{folder.name}/ holds {found[stem].name} and {path.name}: one name, two files")
         found.setdefault(stem, path)
     return found
+
+
+def _readable_suffix(path: Path) -> str:
+    return next((suffix for suffix in IMAGE_SUFFIXES if path.name.lower().endswith(suffix)), "")
 
 
 def _visible_paths(folder: Path) -> list[Path]:

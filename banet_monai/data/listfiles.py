@@ -25,6 +25,8 @@ SPLITS = {
     "testing": "test",
 }
 
+JSON_FORM = 'must hold a list of cases or {"training": [...], "validation": [...]}'
+
 Row = dict[str, str]
 
 
@@ -51,12 +53,17 @@ def read_data_list(path: str | Path, *, folders_hold_cases: bool = False) -> Inv
     try:
         text = path.read_text(encoding="utf-8-sig")
         rows = _csv_rows(text) if suffix == ".csv" else _json_rows(json.loads(text))
-    except (UnicodeDecodeError, json.JSONDecodeError, csv.Error) as error:
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"the data list '{path.name}' is no text in UTF-8: save it as UTF-8 (in Excel CSV UTF-8)."
+        ) from error
+    except (json.JSONDecodeError, csv.Error) as error:
         raise ValueError(f"the data list '{path.name}' cannot be read: {error}.") from error
     except ValueError as error:
         raise ValueError(f"the data list '{path.name}' {error}") from error
     if not rows and not folders_hold_cases:
-        raise ValueError(f"the data list '{path.name}' names no case.")
+        form = "" if suffix == ".csv" else f": it {JSON_FORM}"
+        raise ValueError(f"the data list '{path.name}' names no case{form}.")
 
     cases = [_case(row, path, number) for number, row in enumerate(rows, start=1) if row.get("split") != "test"]
     return _with_unique_names(cases, path.parent)
@@ -66,7 +73,10 @@ def _csv_rows(text: str) -> list[Row]:
     table = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True)
     columns = [(column or "").strip().lower() for column in table.fieldnames or ()]
     if missing := [column for column in ("image", "label") if column not in columns]:
-        raise ValueError(f"has no column {' and '.join(missing)}; its header is '{','.join(columns)}'.")
+        raise ValueError(
+            f"has no column {' and '.join(missing)}; its header is '{','.join(columns)}', and columns are separated by "
+            "commas."
+        )
     table.fieldnames = columns
     rows = [{key: (value or "").strip() for key, value in row.items() if isinstance(value, str)} for row in table]
     return [_normal_row(row) for row in rows if any(row.values())]
@@ -76,7 +86,7 @@ def _json_rows(content: object) -> list[Row]:
     if isinstance(content, list):
         return [_json_row(entry) for entry in content]
     if not isinstance(content, dict):
-        raise ValueError('must hold a list of cases or {"training": [...], "validation": [...]}.')
+        raise ValueError(f"{JSON_FORM}.")
     training = [_json_row(entry) for entry in content.get("training") or []]
     # The Decathlon lists test images as plain names; they carry no label and are not read here.
     held = [
@@ -94,9 +104,10 @@ def _json_row(entry: object) -> Row:
         )
     row: Row = {}
     for key, value in entry.items():
-        if key in ("image", "label") and not isinstance(value, str):
-            raise ValueError(f"has a case whose '{key}' is no path; one file per {key} is supported.")
-        row[str(key).lower()] = "" if value is None else str(value).strip()
+        column = str(key).strip().lower()
+        if column in ("image", "label") and not isinstance(value, str):
+            raise ValueError(f"has a case whose '{column}' is no path; one file per {column} is supported.")
+        row[column] = "" if value is None else str(value).strip()
     return _normal_row(row)
 
 
@@ -121,8 +132,9 @@ def _case(row: Row, path: Path, number: int) -> Case:
             raise ValueError(f"the data list '{path.name}' gives no {key} for case {number}.")
         file = path.parent / row[key]
         if not file.exists():
+            hint = " (folders are separated by /)" if "\\" in row[key] else ""
             raise FileNotFoundError(
-                f"case {number} of the data list '{path.name}' names '{row[key]}', which does not exist."
+                f"case {number} of the data list '{path.name}' names '{row[key]}', which does not exist{hint}."
             )
         files.append(str(file))
     name = row.get("name") or _stem(Path(files[0]).name)

@@ -45,8 +45,8 @@ def validation_indices(
     if len(members) < 2:
         kind = "case" if groups is None else "group (patient or sequence)"
         raise ValueError(
-            f"one {kind} cannot be split into training and validation: add another, give a split, or "
-            "set val_fraction 0."
+            f"one {kind} cannot be split into training and validation: add another, or give a split; to "
+            "evaluate it alone, set val_fraction 1."
         )
 
     wanted = max(1, round(val_fraction * len(names)))

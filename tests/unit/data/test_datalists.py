@@ -199,6 +199,12 @@ def test_unpaired_files_are_named(tmp_path):
         training_cases(str(tmp_path))
 
 
+def test_a_picture_of_a_kind_that_is_not_read_is_named_beside_its_mask(tmp_path):
+    touch(tmp_path, "images/a.png", "images/b.webp", "masks/a.png", "masks/b_mask.png")
+    with pytest.raises(ValueError, match=r"masks/b_mask.png has no image in images/ \(b.webp is of a kind that is not"):
+        training_cases(str(tmp_path))
+
+
 def test_at_most_ten_unpaired_files_are_named(tmp_path):
     touch(tmp_path, "images/a.png", "masks/a.png", *(f"images/u{number:02d}.png" for number in range(13)))
     with pytest.raises(ValueError, match=r"u09.png has no mask in masks/ and 3 more"):
@@ -221,6 +227,8 @@ def test_folders_below_images_are_refused_not_ignored(tmp_path):
     ("file_name", "content", "message"),
     [
         ("l.csv", "picture,label\na.png,m.png\n", "has no column image; its header is 'picture,label'"),
+        ("l.csv", "image;label\na.png;m.png\n", "its header is 'image;label', and columns are separated by commas"),
+        ("l.csv", "image,label\na.png,\u00e4.png\n".encode("latin-1"), "is no text in UTF-8: save it as UTF-8"),
         ("l.csv", "image,label,split\na.png,m.png,holdout\n", "has the split 'holdout'; what works: train, val, test"),
         ("l.csv", "image,label,split\na.png,m.png,train\nb.png,m.png,\n", "'split' is given for 1 of 2 cases"),
         ("l.csv", "image,label\na.png,\n", "gives no label for case 1"),
@@ -233,6 +241,8 @@ def test_folders_below_images_are_refused_not_ignored(tmp_path):
         ("l.csv", "image,label\na.png,m.png\na.png,m.png\n", "the list names a twice"),
         ("l.json", "{", "cannot be read: "),
         ("l.json", "3", "must hold a list of cases"),
+        ("l.json", '{"train": []}', "names no case: it must hold a list of cases"),
+        ("l.json", '[{"Image": ["a.png"], "label": "m.png"}]', "has a case whose 'image' is no path"),
         ("l.json", '[{"image": ["a.png"], "label": "m.png"}]', "has a case whose 'image' is no path"),
         ("l.json", '["a.png"]', "each case must look like"),
         ("l.csv", "image,label,name\na.png,m.png,../../x\n", "case 1 of .* a name that leaves the folder of results"),
@@ -242,7 +252,7 @@ def test_folders_below_images_are_refused_not_ignored(tmp_path):
 )
 def test_a_data_list_that_cannot_be_understood_says_why(tmp_path, file_name, content, message):
     touch(tmp_path, "a.png", "b.png", "m.png")
-    (tmp_path / file_name).write_text(content)
+    (tmp_path / file_name).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(ValueError, match=message):
         training_cases(str(tmp_path / file_name))
 
@@ -250,7 +260,12 @@ def test_a_data_list_that_cannot_be_understood_says_why(tmp_path, file_name, con
 def test_a_data_list_that_names_a_missing_file_says_which(tmp_path):
     touch(tmp_path, "a.png")
     (tmp_path / "l.csv").write_text("image,label\na.png,m.png\n")
-    with pytest.raises(FileNotFoundError, match=r"case 1 of the data list 'l.csv' names 'm.png', which does not exist"):
+    with pytest.raises(
+        FileNotFoundError, match=r"case 1 of the data list 'l.csv' names 'm.png', which does not exist\."
+    ):
+        training_cases(str(tmp_path / "l.csv"))
+    (tmp_path / "l.csv").write_text("image,label\nb\\a.png,a.png\n")
+    with pytest.raises(FileNotFoundError, match=r"which does not exist \(folders are separated by /\)"):
         training_cases(str(tmp_path / "l.csv"))
 
 
