@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -318,5 +319,5 @@ class RunSummary:
             state.best_metric_epoch,
             "" if began is None else f", before training {began:.4f}",
         )
-        path = os.path.relpath(self.checkpoint)
+        path = shlex.quote(os.path.relpath(self.checkpoint))
         logger.info("Best weights: %s. To use them, add to the inference command: --checkpoint %s", path, path)

@@ -103,7 +103,7 @@ class GridPlan:
 
     Attributes:
         original_shape: spatial shape of the file.
-        squeezed: whether a last axis of one was taken off.
+        squeezed: whether an axis of one, the one that ``order`` lacks, was taken off.
         order: spatial axes of the original, in working order.
         flipped: working axes that run backwards.
         working_shape: spatial shape on the working grid.
@@ -117,32 +117,36 @@ class GridPlan:
 
     def forward(self, image: torch.Tensor, *, is_label: bool = False) -> torch.Tensor:
         """``(C, *original_shape)`` to ``(C, *working_shape)``."""
+        image = image.permute(0, *[axis + 1 for axis in self._all_axes()])
         image = image[..., 0] if self.squeezed else image
-        image = image.permute(0, *[axis + 1 for axis in self.order])
         image = image.flip([axis + 1 for axis in self.flipped]) if self.flipped else image
         return (resize_labels if is_label else resize_linear)(image, self.working_shape)
 
     def backward(self, image: torch.Tensor, *, is_label: bool = False) -> torch.Tensor:
         """``(C, *working_shape)`` to ``(C, *original_shape)``."""
-        rank = len(self.order)
         size = [self.original_shape[axis] for axis in self.order]
         image = (resize_labels if is_label else resize_linear)(image, size)
         image = image.flip([axis + 1 for axis in self.flipped]) if self.flipped else image
-        image = image.permute(0, *[self.order.index(axis) + 1 for axis in range(rank)])
-        return image[..., None] if self.squeezed else image
+        image = image[..., None] if self.squeezed else image
+        axes = self._all_axes()
+        return image.permute(0, *[axes.index(axis) + 1 for axis in range(len(axes))])
 
     def working_affine(self, affine: NDArray[np.float64]) -> NDArray[np.float64]:
         """Affine (4x4, voxel to world) of the working grid, from that of the original grid."""
         step = np.eye(4)
-        rank = len(self.order)
-        step[:rank, :rank] = 0.0
-        for working, original in enumerate(self.order):
-            old, new = self.original_shape[original], self.working_shape[working]
+        axes = self._all_axes()
+        step[: len(axes), : len(axes)] = 0.0
+        for working, (original, new) in enumerate(zip(axes, (*self.working_shape, 1), strict=False)):
+            old = self.original_shape[original]
             factor = old / new
             sign = -1.0 if working in self.flipped else 1.0
             step[original, working] = sign * factor
             step[original, 3] = 0.5 * factor - 0.5 if sign > 0 else old - 0.5 - 0.5 * factor
         return affine @ step
+
+    def _all_axes(self) -> tuple[int, ...]:
+        """The axes of the original in working order, one that is taken off last."""
+        return (*self.order, *(axis for axis in range(len(self.original_shape)) if axis not in self.order))
 
 
 class ToWorkingGridd(MapTransform, InvertibleTransform):
@@ -154,11 +158,11 @@ class ToWorkingGridd(MapTransform, InvertibleTransform):
     image               2D network                            3D network
     ==================  ====================================  =======================================
     ``(C, H, W)``       picture, by ``scale``                 ValueError
-    ``(C, H, W, 1)``    picture; the last axis comes back     ValueError
+    ``(C, H, W, 1)``    picture; the axis of one comes back   ValueError
     ``(C, H, W, D>1)``  slice axis last, ``scale`` in plane   volume, ``native`` or ``spacing``
     ==================  ====================================  =======================================
 
-    A volume of one slice along another axis than the last is a single slice too.
+    The axis of one may be any of the three.
 
     Args:
         keys: the image first; masks that lie on the same grid after it.
@@ -167,9 +171,8 @@ class ToWorkingGridd(MapTransform, InvertibleTransform):
         image_size: side in pixels, for ``"short_side"`` and ``"stretch"`` (there also two numbers, x and y).
         spacing: in mm: one number or one per resized axis (two in plane for a 2D network, three for a 3D network).
         spatial_dims: 2 or 3, the network's.
-        slice_axis: axis of the file that a 2D network slices a volume along. None: the axis of a single voxel, where
-            there is one; else that of the largest spacing; among equal ones the axis closest to the third of RAS (feet
-            to head).
+        slice_axis: axis of the file that a 2D network slices a volume along. None: that of the largest spacing; among
+            equal ones the axis closest to the third of RAS (feet to head).
         orientation: axis codes such as ``"RAS"`` that volumes are turned to (axes swapped and flipped, never
             interpolated) for a 3D network. None: as stored.
         label_keys: the keys that hold label ids.
@@ -243,10 +246,10 @@ class ToWorkingGridd(MapTransform, InvertibleTransform):
     def plan(self, image: MetaTensor) -> GridPlan:
         """The plan for one channel-first image."""
         shape = tuple(int(size) for size in image.shape[1:])
-        is_picture = len(shape) == 2 or (len(shape) == 3 and shape[2] == 1)
+        is_picture = len(shape) == 2 or 1 in shape
         if len(shape) not in (2, 3):
             raise ValueError(f"'{_file_name(image)}' has the shape {tuple(image.shape)}; (C, H, W[, D]) is needed.")
-        if self.spatial_dims == 3 and (is_picture or 1 in shape):
+        if is_picture and self.spatial_dims == 3:
             raise ValueError(
                 f"'{_file_name(image)}' is a picture of {shape}; spatial_dims=3 needs a volume with more "
                 "than one slice."
@@ -256,7 +259,8 @@ class ToWorkingGridd(MapTransform, InvertibleTransform):
         order: tuple[int, ...]
         flipped: tuple[int, ...] = ()
         if is_picture:
-            order = (0, 1)
+            single = max(axis for axis in range(len(shape)) if shape[axis] == 1) if len(shape) == 3 else None
+            order = tuple(axis for axis in range(len(shape)) if axis != single)
         elif self.spatial_dims == 2:
             last = _slice_axis(affine, spacing, image) if self.slice_axis is None else self.slice_axis
             order = (*[axis for axis in range(3) if axis != last], last)
@@ -368,14 +372,12 @@ def _affine(image: MetaTensor) -> NDArray[np.float64]:
 
 
 def _slice_axis(affine: NDArray[np.float64], spacing: NDArray[np.float64], image: MetaTensor) -> int:
-    """Axis of a single voxel, else of the largest spacing; among equal ones that closest to the third of RAS.
+    """Axis of the largest spacing; among equal ones the axis closest to the third of RAS, if it is one of them.
 
     Frames, and slices that form no volume, lie along the last axis whatever the numbers of their affine.
     """
     if image.meta.get("layout") in ("frames", "slices"):
         return 2
-    if single := [axis for axis, size in enumerate(image.shape[1:]) if size == 1]:
-        return single[0]
     largest = [axis for axis in range(3) if spacing[axis] >= (1 - SPACING_TIE) * max(spacing)]
     directions = np.abs(affine[2, :3] / spacing)
     return max(largest, key=lambda axis: directions[axis])

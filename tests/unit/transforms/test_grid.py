@@ -87,15 +87,31 @@ def test_sizes_and_spacings_that_are_none_are_refused_at_once(options: dict[str,
 # --- slice axis
 
 
-@pytest.mark.parametrize(("size", "plane"), [((1, 60, 40), (30, 20)), ((60, 1, 40), (30, 20))])
-def test_the_slice_axis_is_that_of_a_single_voxel_whatever_the_spacing(
-    size: tuple[int, ...], plane: tuple[int, int]
-) -> None:
+@pytest.mark.parametrize("axis", [0, 1])
+def test_an_axis_of_one_is_a_picture_wherever_it_stands(axis: int) -> None:
+    size = [60, 40]
+    size.insert(axis, 1)
     on_grid = working(image(1, *size, affine=AXIAL), image_size=20)
-    assert on_grid.shape == (1, *plane, 1)
-    assert restored(on_grid, torch.zeros(1, *plane, 1)).shape == (1, *size)
-    with pytest.raises(ValueError, match="needs a volume with more than one slice"):
+    assert on_grid.shape == (1, 30, 20)
+    assert restored(on_grid, torch.zeros(1, 30, 20)).shape == (1, *size)
+    with pytest.raises(ValueError, match="spatial_dims=3 needs a volume with more than one slice"):
         working(image(1, *size), scale="native", spatial_dims=3)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_the_affine_of_a_single_slice_says_where_its_pixels_are(axis: int) -> None:
+    size, others = [8, 6], [other for other in range(3) if other != axis]
+    size.insert(axis, 1)
+    on_grid = working(image(1, *size, affine=AXIAL), image_size=3)  # (1, 4, 3): pixels twice as large
+    assert on_grid.shape == (1, 4, 3)
+    first = np.zeros(3)
+    first[others] = 0.5  # of the file, where pixel 0 of the working grid lies
+    np.testing.assert_allclose(on_grid.affine.numpy()[:3, 3], AXIAL[:3, :3] @ first)
+    for working_axis, original in enumerate(others):
+        np.testing.assert_allclose(on_grid.affine.numpy()[:3, working_axis], 2 * AXIAL[:3, original])
+    back = restored(on_grid, torch.zeros(1, 4, 3))
+    assert back.shape == (1, *size)
+    np.testing.assert_allclose(back.affine.numpy(), AXIAL)
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
