@@ -34,6 +34,7 @@ class DatasetReport:
         unpaired: files without a partner or with a name that stands twice.
         unreadable: files that are missing, empty, truncated or no image.
         too_small: pictures of a single pixel, row or column.
+        unfit: volumes for a network that is trained on pictures, and the other way round.
         mismatched: masks whose size is not their image's.
         unexpected: masks with values that are no label ids.
         leaked: pictures that stand in training and in validation, byte for byte.
@@ -47,6 +48,7 @@ class DatasetReport:
     unpaired: tuple[str, ...] = ()
     unreadable: tuple[str, ...] = ()
     too_small: tuple[str, ...] = ()
+    unfit: tuple[str, ...] = ()
     mismatched: tuple[str, ...] = ()
     unexpected: tuple[str, ...] = ()
     leaked: tuple[str, ...] = ()
@@ -57,8 +59,8 @@ class DatasetReport:
     @property
     def errors(self) -> list[str]:
         """Everything that must be put right before training, in words."""
-        fields = (self.unpaired, self.unreadable, self.too_small, self.mismatched, self.unexpected, self.leaked)
-        return [entry for field in (*fields, self.no_foreground) for entry in field]
+        files = (self.unpaired, self.unreadable, self.too_small, self.unfit, self.mismatched, self.unexpected)
+        return [entry for field in (*files, self.leaked, self.no_foreground) for entry in field]
 
     @property
     def ok(self) -> bool:
@@ -84,6 +86,7 @@ def check_dataset(
     *,
     validation: Items = (),
     num_classes: int = 1,
+    spatial_dims: int | None = None,
     val_fraction: float = 0.1,
     seed: int = 0,
     val_ids: str | None = None,
@@ -99,6 +102,8 @@ def check_dataset(
             dictionaries ``{"image": path, "label": path, "name": name}``.
         validation: the validation cases, where ``dataset`` gives the training cases.
         num_classes: number of foreground classes that the masks may hold.
+        spatial_dims: 2 where the network is trained on pictures, 3 on volumes; None takes both. Folders of DICOM series
+            are not looked into.
         val_fraction: share of the cases split off for validation; this and the next three are for folders and lists.
         seed: seed of the split.
         val_ids: file that names the validation cases.
@@ -118,7 +123,7 @@ def check_dataset(
         if cases:
             parts = split_cases(cases, val_fraction=val_fraction, seed=seed, val_ids=val_ids, fold=fold)
         dataset, validation = ([case.as_item() for case in part] for part in parts)
-    report = _check_cases(dataset, validation, num_classes, num_workers)
+    report = _check_cases(dataset, validation, num_classes, spatial_dims, num_workers)
     return dataclasses.replace(report, unpaired=(*problems, *report.unpaired))
 
 
@@ -127,6 +132,7 @@ def require_valid(
     *,
     validation: Items = (),
     num_classes: int = 1,
+    spatial_dims: int | None = None,
     val_fraction: float = 0.1,
     seed: int = 0,
     val_ids: str | None = None,
@@ -144,6 +150,7 @@ def require_valid(
         dataset,
         validation=validation,
         num_classes=num_classes,
+        spatial_dims=spatial_dims,
         val_fraction=val_fraction,
         seed=seed,
         val_ids=val_ids,
@@ -158,10 +165,12 @@ def require_valid(
     return report
 
 
-def _check_cases(training: Items, validation: Items, num_classes: int, num_workers: int) -> DatasetReport:
+def _check_cases(
+    training: Items, validation: Items, num_classes: int, spatial_dims: int | None, num_workers: int
+) -> DatasetReport:
     cases = [_as_case(item) for item in (*training, *validation)]
     with ThreadPoolExecutor(max_workers=max(1, num_workers)) as pool:
-        findings = list(pool.map(lambda case: _examine(case, num_classes), cases))
+        findings = list(pool.map(lambda case: _examine(case, num_classes, spatial_dims), cases))
 
     def collected(kind: str) -> tuple[str, ...]:
         return tuple(finding.text for finding in findings if finding.kind == kind)
@@ -177,8 +186,9 @@ def _check_cases(training: Items, validation: Items, num_classes: int, num_worke
         unpaired=collected("unpaired"),
         unreadable=collected("unreadable"),
         too_small=collected("too_small"),
+        unfit=_shortened(collected("unfit"), ": "),
         mismatched=collected("mismatched"),
-        unexpected=_shortened(collected("unexpected")),
+        unexpected=_shortened(collected("unexpected"), " cannot be read: "),
         leaked=leaked,
         no_foreground=nothing,
         empty_masks=tuple(cases[i].name for i, f in enumerate(findings) if not f.kind and not f.foreground),
@@ -186,9 +196,9 @@ def _check_cases(training: Items, validation: Items, num_classes: int, num_worke
     )
 
 
-def _shortened(entries: tuple[str, ...]) -> tuple[str, ...]:
-    """Leave what would work to the first entry: it is the same for all."""
-    return (*entries[:1], *(entry.split(" cannot be read: ")[0] for entry in entries[1:]))
+def _shortened(entries: tuple[str, ...], remedy: str) -> tuple[str, ...]:
+    """Leave what would work, after the words ``remedy``, to the first entry: it is the same for all."""
+    return (*entries[:1], *(entry.split(remedy)[0] for entry in entries[1:]))
 
 
 def _as_case(item: Mapping[str, str]) -> Case:
@@ -205,7 +215,7 @@ class _Finding:
     foreground: bool = False
 
 
-def _examine(case: Case, num_classes: int) -> _Finding:
+def _examine(case: Case, num_classes: int, spatial_dims: int | None) -> _Finding:
     image, label = Path(case.image), Path(case.label)
     if not case.label:
         return _Finding("unpaired", f"{image.name} has no mask")
@@ -218,8 +228,10 @@ def _examine(case: Case, num_classes: int) -> _Finding:
         return _Finding("unreadable", f"{current} {error}")
 
     wanted, given = _without_single_axes(facts.size), _without_single_axes(size)
-    if facts.size and min(facts.size[:2]) < SMALLEST_SIDE:
+    if facts.size and sum(length >= SMALLEST_SIDE for length in facts.size[:3]) < 2:
         return _Finding("too_small", f"{_shown(image)} has {_times(facts.size)} pixels, nothing can be outlined in it")
+    if misfit := _misfit(facts.size, spatial_dims):
+        return _Finding("unfit", f"{_shown(image)} {misfit}", facts.digest)
     # the axes of a volume's mask may come in another order, and are turned when it is loaded
     is_turned = len(wanted) == len(given) == 3 and sorted(wanted) == sorted(given)
     if wanted and wanted[: len(given)] != given and not is_turned:
@@ -232,6 +244,19 @@ def _examine(case: Case, num_classes: int) -> _Finding:
     except Exception:  # decoders raise what they like; the file is named and the others are still checked
         return _Finding("unreadable", f"{_shown(label)} is truncated or corrupt", facts.digest)
     return _Finding(digest=facts.digest, foreground=bool(np.any(ids)))
+
+
+def _misfit(size: tuple[int, ...], spatial_dims: int | None) -> str:
+    """What is wrong with an image of this size for a network, "" where nothing is."""
+    axes = [length for length in size[:3] if length > 1]  # a fourth are channels
+    if spatial_dims is None or not size or (len(axes) > 2) == (spatial_dims > 2):
+        return ""
+    if spatial_dims > 2:
+        return f"is a picture of {_times(axes)}, and the network of this task is trained on volumes"
+    return (
+        f"is a volume of {_times(axes)}, and the network of this task is trained on pictures: save its slices as "
+        "pictures, or choose a task with a 3D network"
+    )
 
 
 def _copies(

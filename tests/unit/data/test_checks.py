@@ -1,6 +1,7 @@
 import shutil
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 from PIL import Image
@@ -54,6 +55,39 @@ def test_a_list_to_validate_on_needs_a_list_to_train_on(root):
 def test_unpaired_files_are_named(root):
     (root / "train/masks/train1.png").unlink()
     assert check_dataset(root).errors == ["images/train1.png has no mask in masks/"]
+
+
+def volume(root: Path, name: str, *shape: int) -> dict[str, str]:
+    """A case of ones, whose mask is the image itself."""
+    path = str(root / f"{name}.nii")
+    nibabel.save(nibabel.Nifti1Image(np.ones(shape, np.uint8), np.eye(4)), path)
+    return {"image": path, "label": path, "name": name}
+
+
+def test_volumes_for_a_network_of_pictures_are_named_before_training(root, tmp_path):
+    good = [volume(root, "z", 8, 6, 1), volume(root, "x", 1, 8, 6), volume(root, "colour", 8, 6, 1, 3)]
+    assert not check_dataset(good[:2], spatial_dims=2).unfit
+    cases = [*training_cases(str(root)), *good, volume(root, "v1", 8, 6, 4), volume(root, "v2", 8, 6, 5)]
+    first, second = check_dataset(cases, spatial_dims=2).unfit
+    assert first.endswith("v1.nii is a volume of 8 x 6 x 4, and the network of this task is trained on pictures: "
+                          "save its slices as pictures, or choose a task with a 3D network")  # fmt: skip
+    assert second.endswith("v2.nii is a volume of 8 x 6 x 5, and the network of this task is trained on pictures")
+    assert not check_dataset(cases).unfit
+
+
+def test_pictures_for_a_network_of_volumes_are_named_before_training(root):
+    cases = [*training_cases(str(root), limit=1), volume(root, "v", 8, 6, 4)]
+    with pytest.raises(
+        ValueError, match=r"train0\.png is a picture of 20 x 16, and the network of this task is trained"
+    ):
+        require_valid(cases, spatial_dims=3)
+
+
+def test_a_line_of_pixels_is_too_small(root):
+    cases = [volume(root, "line", 1, 1, 5), volume(root, "slice", 1, 8, 6)]
+    assert [entry.split("/")[-1] for entry in check_dataset(cases).too_small] == [
+        "line.nii has 1 x 1 x 5 pixels, nothing can be outlined in it"
+    ]
 
 
 def test_a_case_without_a_mask_is_named(root):
