@@ -1,4 +1,5 @@
 import errno
+import logging
 import math
 import random
 
@@ -19,6 +20,7 @@ from banet_monai.handlers import (
     EpochValidation,
     EventWriter,
     FirstValidation,
+    RunSummary,
     TrainingState,
     WeightAveraging,
     join_processes,
@@ -324,6 +326,17 @@ def test_a_state_of_epochs_of_another_length_is_refused(tmp_path):
     TrainingState(str(path), {"network": holder, "optimizer": optimizer}, resume=True).attach(engine)
     with pytest.raises(ValueError, match="its epochs have 3 steps, and now 2; use the same training cases, batch_size"):
         engine.run([0, 1], max_epochs=2)
+
+
+def test_the_closing_words_can_be_copied_into_a_shell(tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    validator = Validator([0.5])
+    validator.run(1)
+    engine = Engine(lambda engine, batch: None)
+    RunSummary(validator, str(tmp_path / "my runs" / "model.pt")).attach(engine)
+    with caplog.at_level(logging.INFO, logger="banet_monai"):
+        engine.run([0])
+    assert caplog.messages[-1].endswith("--checkpoint 'my runs/model.pt'")
 
 
 @pytest.mark.parametrize(
