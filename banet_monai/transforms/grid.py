@@ -395,7 +395,7 @@ def _to_orientation(affine: NDArray[np.float64], orientation: str | None) -> tup
 
 
 def _positive(spacing: float | Sequence[float], count: int) -> tuple[float, ...]:
-    steps = spacing if isinstance(spacing, list | tuple) else (spacing,) * count
+    steps: Sequence[Any] = spacing if isinstance(spacing, list | tuple) else [spacing] * count
     numbers = tuple(as_number(step, "spacing") for step in steps)
     if len(numbers) != count or min(numbers) <= 0:
         raise ValueError(f"spacing must be one positive number of mm, or {count}, got {spacing}.")
