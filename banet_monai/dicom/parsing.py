@@ -267,9 +267,16 @@ def _read_header(path: Path) -> tuple[Dataset, PixelPlace | None, int]:
 
     with path.open("rb", buffering=0) as file:
         head = file.read(HEAD_SIZE)
+    is_cut = len(head) == HEAD_SIZE
     # In memory, because pydicom asks a file for its position all the time, each time a call of the system.
-    dataset, end, force, is_deflated = _read_until(_Head(path, head), at_pixels)
-    if len(head) == HEAD_SIZE and (not found or is_deflated):
+    try:
+        dataset, end, force, is_deflated = _read_until(_Head(path, head), at_pixels)
+        is_whole = not is_cut or (bool(found) and not is_deflated)
+    except Exception:  # pydicom raises whatever the cut provokes where it falls within an element
+        if not is_cut:
+            raise
+        is_whole = False
+    if not is_whole:
         with path.open("rb") as whole:
             dataset, end, force, is_deflated = _read_until(whole, at_pixels)
     if force and not ("SOPClassUID" in dataset or "Rows" in dataset):

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
+from pydicom.sequence import Sequence
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
 from banet_monai.dicom import SeriesReader, parsing
 from banet_monai.dicom.parsing import (
@@ -19,7 +20,7 @@ from banet_monai.dicom.parsing import (
     parse_file,
     quiet_pydicom,
 )
-from tests.dicom_objects import image, run_length_packed, write
+from tests.dicom_objects import image, item, run_length_packed, write
 
 
 def test_reading_a_faulty_attribute_leaks_nothing_into_logs_and_warnings(tmp_path, caplog, recwarn):
@@ -89,6 +90,26 @@ def test_pixel_data_stay_in_the_file_and_their_place_is_known(tmp_path, syntax):
 def test_compressed_pixel_data_have_no_stated_length(tmp_path):
     path = write(run_length_packed(image(np.zeros((8, 8), np.uint8))), tmp_path / "x.dcm", syntax=RLELossless)
     assert parse_file(path).pixels.length is None
+
+
+def test_header_is_read_whole_wherever_its_first_block_ends(tmp_path, monkeypatch):
+    ds = image(np.zeros((8, 8), np.uint8))
+    ds.OtherPatientIDsSequence = Sequence([item(PatientID="1", TypeOfPatientID="TEXT")])
+    path = write(ds, tmp_path / "x.dcm")
+    offset = path.stat().st_size - 64
+    for size in range(133, offset):
+        monkeypatch.setattr(parsing, "HEAD_SIZE", size)
+        forget([path])
+        parsed = parse_file(path)
+        assert (parsed.pixels.offset, "PhotometricInterpretation" in parsed.dataset) == (offset, True)
+
+
+def test_deflated_file_of_more_than_the_first_block_is_read(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 2**16, (200, 200), dtype=np.uint16)
+    path = write(image(pixels), tmp_path / "x.dcm", syntax=DeflatedExplicitVRLittleEndian)
+    assert path.stat().st_size > parsing.HEAD_SIZE
+    reader = SeriesReader()
+    np.testing.assert_array_equal(reader.get_data(reader.read(path))[0], pixels.T)
 
 
 def test_file_without_pixel_data_has_no_place_for_them(tmp_path):
