@@ -294,7 +294,8 @@ def _check_one_orientation(planes: Sequence[Plane]) -> list[str]:
 def _check_distances(along: Vector, names: Sequence[str]) -> None:
     """Name repeated, missing and uneven slices; ``along`` are the sorted positions on the normal, mm."""
     gaps = np.diff(along)
-    distinct = np.sort(gaps[gaps > 1e-4 * (along[-1] - along[0])])
+    least = min(1e-4, REPEATED / len(gaps)) * (along[-1] - along[0])  # a smaller gap is not the usual one
+    distinct = np.sort(gaps[gaps > least])
     step = float(distinct[(len(distinct) - 1) // 2]) if len(distinct) else 0.0
     repeated = np.flatnonzero(gaps <= REPEATED * step)
     if len(repeated):

@@ -88,6 +88,10 @@ def test_irregular_distances_are_named(depths, message):
         stack_planes(planes(depths))
 
 
+def test_more_than_ten_thousand_slices_form_a_volume():
+    assert np.linalg.norm(stack_planes(planes(range(10_003))).affine[:3, 2]) == pytest.approx(2.5)
+
+
 def test_distances_within_a_percent_are_even():
     assert stack_planes(planes((0, 1.004, 2, 2.996, 4))).order == [0, 1, 2, 3, 4]
 
