@@ -28,6 +28,7 @@ NOT_AN_IMAGE = {
     "1.2.840.10008.5.1.4.1.1.66.5": "surface segmentation",
     "1.2.840.10008.5.1.4.1.1.66.": "raw data, registration or measurement",
     "1.2.840.10008.5.1.4.1.1.30": "parametric map",
+    "1.2.840.10008.5.1.4.1.1.4.2": "spectroscopy",
     "1.2.840.10008.5.1.4.1.1.88.": "SR",
     "1.2.840.10008.5.1.4.1.1.9.": "waveform",
     "1.2.840.10008.5.1.4.1.1.11.": "presentation state",

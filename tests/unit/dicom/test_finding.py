@@ -67,6 +67,14 @@ def test_localizers_and_other_objects_are_skipped_with_a_reason(tmp_path):
     ]
 
 
+def test_spectra_which_have_rows_but_no_pixels_are_skipped(tmp_path):
+    spectra = image(np.zeros((8, 8), np.uint8), modality="MR", PixelData=None)
+    spectra.SOPClassUID = "1.2.840.10008.5.1.4.1.1.4.2"  # MR Spectroscopy Storage
+    found = find_dicom_cases(write_all([spectra, *slices(2)], tmp_path))
+    assert [len(case.paths) for case in found.cases] == [2]
+    assert [reason for _, reason in found.skipped] == ["non-image DICOM object (spectroscopy)"]
+
+
 def test_file_that_cannot_be_parsed_is_a_case_so_that_it_is_counted(tmp_path):
     (tmp_path / "empty.dcm").write_bytes(b"")
     assert find_dicom_cases([tmp_path / "empty.dcm"]).cases[0].paths == (tmp_path / "empty.dcm",)
