@@ -4,7 +4,7 @@ import numpy as np
 import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
-from pydicom.uid import ExplicitVRLittleEndian, RLELossless
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, RLELossless
 
 PYDICOM_2 = pydicom.__version__.startswith("2.")
 SOP_CLASSES = {
@@ -101,7 +101,7 @@ def write(ds, path, syntax=ExplicitVRLittleEndian):
     ds.file_meta.TransferSyntaxUID = syntax
     path.parent.mkdir(parents=True, exist_ok=True)
     if PYDICOM_2:
-        ds.is_little_endian, ds.is_implicit_VR = True, False
+        ds.is_little_endian, ds.is_implicit_VR = syntax != ExplicitVRBigEndian, False
         pydicom.dcmwrite(path, ds, write_like_original=False)
     else:
         pydicom.dcmwrite(path, ds, enforce_file_format=True)

@@ -7,12 +7,25 @@ import math
 import struct
 from typing import Any
 
+import numpy as np
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag, Tag
+from pydicom.uid import ExplicitVRBigEndian
 
-__all__ = ["DicomReadError", "attribute", "integer", "macro_items", "numbers", "states", "text", "uid"]
+__all__ = [
+    "DicomReadError",
+    "attribute",
+    "integer",
+    "is_big_endian",
+    "little_endian_words",
+    "macro_items",
+    "numbers",
+    "states",
+    "text",
+    "uid",
+]
 
 PADDING = " \0"  # of text values to an even length
 
@@ -111,6 +124,16 @@ def integer(dataset: Dataset, keyword: str, name: str, default: int) -> int:
     if found and not math.isfinite(found[0]):
         raise DicomReadError(f"'{name}': {keyword} must be a finite number; correct or remove the attribute.")
     return int(found[0]) if found else default
+
+
+def is_big_endian(dataset: Dataset) -> bool:
+    """Whether an object is stored as Explicit VR Big Endian."""
+    return text(dataset.file_meta, "TransferSyntaxUID") == ExplicitVRBigEndian
+
+
+def little_endian_words(data: bytes) -> bytes:
+    """A value of VR OW of a big endian file, as a little endian file has it, bytes in its words too (PS3.5 7.3)."""
+    return np.frombuffer(data[: len(data) // 2 * 2], "<u2").byteswap().tobytes()
 
 
 def macro_items(dataset: Dataset, frame: int, sequence: str) -> list[Dataset]:

@@ -27,8 +27,10 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
+from banet_monai.dicom.attributes import is_big_endian, little_endian_words
 from banet_monai.dicom.jpeg import check_jpeg_header
 from banet_monai.dicom.parsing import DicomReadError, ParsedFile, PixelPlace, integer, states, text
+from banet_monai.dicom.windows import palette_table
 
 __all__ = ["COLOUR", "GREY", "PALETTE", "FrameDecoder", "can_decode", "frame_decoder", "processing"]
 
@@ -97,11 +99,14 @@ def frame_decoder(parsed: ParsedFile) -> FrameDecoder:
     with _errors_named(name, syntax):
         decode = choose(parsed, parsed.pixels)
     shape = _shape(dataset, name)
-    wanted = shape if text(dataset, "PhotometricInterpretation") in GREY else (*shape, 3)
+    photometric = text(dataset, "PhotometricInterpretation")
+    wanted = shape if photometric in GREY else (*shape, 3)
 
     def decode_checked(k: int) -> Frame:
         with _errors_named(name, syntax):
             frame = decode(k)
+            if photometric == PALETTE:
+                frame = _palette_colours(frame, dataset, name)
         if frame.shape != wanted:
             raise DicomReadError(
                 f"'{name}' holds {frame.shape} values where {wanted} are announced; copy it again from its source."
@@ -207,6 +212,8 @@ def _native_frames(parsed: ParsedFile, place: PixelPlace) -> FrameDecoder:
         with parsed.path.open("rb") as file:
             file.seek(place.offset)
             data = file.read(place.length if place.length is not None else -1)
+    if is_big_endian(dataset) and place.vr == "OW" and int(dataset.BitsAllocated) <= 8:
+        data = little_endian_words(data)
     frames, shape = _frame_count(dataset, name), _shape(dataset, name)
     is_subsampled = text(dataset, "PhotometricInterpretation") == "YBR_FULL_422"
     samples = 2 if is_subsampled else integer(dataset, "SamplesPerPixel", name, 1)
@@ -317,9 +324,14 @@ def _unused_bits_cleared(frame: Frame, dataset: Dataset) -> Frame:
     return (frame << unused) >> unused
 
 
+def _palette_colours(frame: Frame, dataset: Dataset, name: str) -> Frame:
+    table = palette_table(dataset, name)
+    if table is not None:
+        return table.look_up(frame)
+    return processing.apply_color_lut(frame, dataset)[..., :3]  # segmented; without opacity
+
+
 def _in_rgb(frame: Frame, dataset: Dataset, photometric: str) -> Frame:
-    if photometric == PALETTE:
-        return processing.apply_color_lut(frame, dataset)[..., :3]  # without opacity
     if photometric in ("YBR_FULL", "YBR_FULL_422"):
         return processing.convert_color_space(frame, photometric, "RGB")
     return frame

@@ -13,11 +13,12 @@ from pydicom.dataset import Dataset
 
 from banet_monai.dicom.decoding import COLOUR, GREY, PALETTE
 from banet_monai.dicom.parsing import DicomReadError, ParsedFile, integer, macro_items, numbers, text
-from banet_monai.dicom.windows import LookupTable, Window, modality_table, voi_transform
+from banet_monai.dicom.windows import LookupTable, Window, modality_table, palette_table, voi_transform
 
 __all__ = ["PixelFormat", "pixel_format", "write_frame"]
 
 ALLOCATED = {"PixelData": (1, 8, 16, 32), "FloatPixelData": (32,), "DoubleFloatPixelData": (64,)}  # bits per sample
+BITS_OF_A_BYTE = 8
 UNKNOWN = (math.nan, math.nan)
 CODE = re.compile(r"[A-Z0-9_ ]{1,16}")  # a photometric interpretation; what looks otherwise is not repeated
 
@@ -162,7 +163,9 @@ def _value_range(
         descriptor = numbers(dataset, "RedPaletteColorLookupTableDescriptor", name, 3)
         if not descriptor:
             raise DicomReadError(f"'{name}' is a palette image without a palette; export it again as RGB.")
-        bits = int(descriptor[2])
+        bits, palette = int(descriptor[2]), palette_table(dataset, name)
+        if palette is not None and (palette.entries.itemsize == 1 or palette.entries.max() >= 2**bits):
+            bits = BITS_OF_A_BYTE * palette.entries.itemsize  # the data count where the descriptor contradicts them
         return bits, 0.0, 2.0**bits - 1
     bits = integer(dataset, "BitsStored", name, 0) or integer(dataset, "BitsAllocated", name, 8)
     if table is not None:

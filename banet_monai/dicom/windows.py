@@ -10,9 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from banet_monai.dicom.parsing import DicomReadError, attribute, integer, macro_items, numbers, text
+from banet_monai.dicom.attributes import is_big_endian, little_endian_words
+from banet_monai.dicom.parsing import DicomReadError, attribute, integer, macro_items, numbers, states, text
 
-__all__ = ["LookupTable", "Window", "lookup_table", "modality_table", "stated_window", "voi_transform"]
+__all__ = [
+    "LookupTable",
+    "Window",
+    "lookup_table",
+    "modality_table",
+    "palette_table",
+    "stated_window",
+    "voi_transform",
+]
 
 FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 TABLE_SIZE = 2**16  # entries where the descriptor says 0
@@ -67,7 +76,12 @@ class Window:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LookupTable:
-    """A table: value ``first`` becomes ``entries[0]``; values before and after the table take its ends."""
+    """A table: value ``first`` becomes ``entries[0]``; values before and after the table take its ends.
+
+    Args:
+        first: value of the first entry.
+        entries: one number each, or (entry, RGB) of a palette.
+    """
 
     first: int
     entries: NDArray[Any]
@@ -83,28 +97,35 @@ class LookupTable:
         values[...] = (self.look_up(values) - low) / ((high - low) or 1.0)
 
 
-def lookup_table(item: Dataset, name: str, *, is_signed: bool) -> LookupTable:
-    """Read LUTDescriptor and LUTData of a sequence item.
+def lookup_table(
+    item: Dataset, name: str, *, is_signed: bool, big_endian: bool = False, prefix: str = "LUT"
+) -> LookupTable:
+    """Read LUTDescriptor and LUTData of a sequence item, or descriptor and data of one colour of a palette.
 
     Args:
-        item: of a Modality or VOI LUT Sequence.
+        item: of a Modality or VOI LUT Sequence, or the object with the palette.
         name: base name of the file, for messages.
         is_signed: whether the first mapped value is signed: the descriptor's own type is ambiguous.
+        big_endian: whether the file is stored as big endian.
+        prefix: of the keywords of both attributes.
 
     Raises:
         DicomReadError: when either is absent or they contradict each other.
     """
-    descriptor = numbers(item, "LUTDescriptor", name, 3)
-    data = attribute(item, "LUTData")
+    descriptor = numbers(item, f"{prefix}Descriptor", name, 3)
+    data = attribute(item, f"{prefix}Data")
     if not descriptor or not data:
-        raise DicomReadError(f"'{name}' has a lookup table without LUTDescriptor or LUTData; export it again.")
+        raise DicomReadError(
+            f"'{name}' has a lookup table without {prefix}Descriptor or {prefix}Data; export it again."
+        )
     size, first = int(descriptor[0]) or TABLE_SIZE, int(descriptor[1])
     if is_signed and first >= TABLE_SIZE // 2:
         first -= TABLE_SIZE
-    if isinstance(data, bytes):  # VR OW: one byte per entry is packed two by two
-        entries = np.frombuffer(data, "u1" if len(data) < 2 * size else "<u2")[:size]
+    if isinstance(data, bytes):  # VR OW: entries of one byte are packed two by two
+        data = little_endian_words(data) if big_endian else data
+        entries = np.frombuffer(data, "u1" if len(data) <= size + 1 else "<u2")[:size]
     else:
-        entries = np.array(numbers(item, "LUTData", name))[:size]
+        entries = np.array(numbers(item, f"{prefix}Data", name))[:size]
     if len(entries) != size:
         raise DicomReadError(
             f"'{name}' has a lookup table of {len(entries)} entries where {size} are announced; export it again."
@@ -116,7 +137,35 @@ def modality_table(dataset: Dataset, name: str) -> LookupTable | None:
     """The Modality LUT, which takes the place of the rescale; None where there is none."""
     sequence = attribute(dataset, "ModalityLUTSequence")
     is_signed = integer(dataset, "PixelRepresentation", name, 0) == 1
-    return lookup_table(sequence[0], name, is_signed=is_signed) if sequence else None
+    if not sequence:
+        return None
+    return lookup_table(sequence[0], name, is_signed=is_signed, big_endian=is_big_endian(dataset))
+
+
+def palette_table(dataset: Dataset, name: str) -> LookupTable | None:
+    """The palette of an object as a table of RGB (PS3.3 section C.7.6.3.1.5); None where it is not stored plainly.
+
+    Raises:
+        DicomReadError: when a colour is absent, cut short, or has another number of entries.
+    """
+    if not states(dataset, "RedPaletteColorLookupTableData"):
+        return None
+    is_signed = integer(dataset, "PixelRepresentation", name, 0) == 1
+    red, green, blue = (
+        lookup_table(
+            dataset,
+            name,
+            is_signed=is_signed,
+            big_endian=is_big_endian(dataset),
+            prefix=f"{colour}PaletteColorLookupTable",
+        )
+        for colour in ("Red", "Green", "Blue")
+    )
+    if len({(table.first, len(table.entries)) for table in (red, green, blue)}) > 1:
+        raise DicomReadError(
+            f"'{name}' has a palette whose colours differ in their number of entries; export it again."
+        )
+    return LookupTable(red.first, np.stack([red.entries, green.entries, blue.entries], axis=-1))
 
 
 def stated_window(dataset: Dataset, frame: int, name: str) -> Window | None:
@@ -154,7 +203,7 @@ def voi_transform(dataset: Dataset, frame: int, name: str, *, is_signed: bool) -
     for place in places:
         tables = attribute(place, "VOILUTSequence")
         if tables:
-            return lookup_table(tables[0], name, is_signed=is_signed)
+            return lookup_table(tables[0], name, is_signed=is_signed, big_endian=is_big_endian(dataset))
     window = stated_window(dataset, frame, name)
     if window is None:
         raise DicomReadError(

@@ -8,6 +8,7 @@ import PIL.Image
 import pydicom
 import pytest
 from pydicom import encaps
+from pydicom.sequence import Sequence
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
@@ -21,7 +22,7 @@ from pydicom.uid import (
 
 from banet_monai.dicom import DicomReadError, SeriesReader, decoding
 from banet_monai.dicom.parsing import parse_file
-from tests.dicom_objects import PYDICOM_2, image, run_length_packed, write
+from tests.dicom_objects import PYDICOM_2, image, item, run_length_packed, write
 
 JPEG_EXTENDED, HTJ2K = "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.201"
 RAMP = (np.add.outer(np.arange(24) * 40, np.arange(32) * 25) % 4096).astype(np.uint16)  # 12 bits
@@ -259,6 +260,31 @@ def test_subsampled_uncompressed_colour_becomes_rgb(tmp_path):
     np.testing.assert_allclose(array[1, 0], [238, 0, 0], atol=1)
 
 
+@pytest.mark.parametrize("pixels", [NOISE, SMOOTH], ids=["grey", "colour"])
+def test_bytes_of_a_big_endian_file_in_words_are_turned(tmp_path, pixels):
+    path = write(image(pixels, modality="US"), tmp_path / "x.dcm", syntax=ExplicitVRBigEndian)
+    words = pixels.reshape(-1, 2)[:, ::-1].tobytes()  # PS3.5 section 7.3
+    stored = path.read_bytes().replace(b"\x7f\xe0\x00\x10OB", b"\x7f\xe0\x00\x10OW")
+    path.write_bytes(stored.replace(pixels.tobytes(), words))
+    np.testing.assert_array_equal(load(path)[0], pixels.swapaxes(0, 1))
+
+
+@pytest.mark.parametrize("tables", ["modality", "palette"])
+def test_tables_of_a_big_endian_file_are_turned(tmp_path, tables):
+    entries = np.arange(256) * 100 + 7
+    ds = image(NOISE, modality="US")
+    if tables == "modality":
+        ds.ModalityLUTSequence = Sequence([item(LUTDescriptor=[256, 0, 16])])
+        ds.ModalityLUTSequence[0].add_new("LUTData", "OW", entries.astype(">u2").tobytes())
+    else:
+        ds.PhotometricInterpretation = "PALETTE COLOR"
+        for word in ("Red", "Green", "Blue"):
+            setattr(ds, f"{word}PaletteColorLookupTableDescriptor", [256, 0, 16])
+            setattr(ds, f"{word}PaletteColorLookupTableData", entries.astype(">u2").tobytes())
+    array, _ = load(write(ds, tmp_path / "x.dcm", syntax=ExplicitVRBigEndian))
+    np.testing.assert_array_equal(array if array.ndim == 2 else array[..., 1], entries[NOISE].T)
+
+
 @pytest.mark.parametrize("planar", [0, 1])
 def test_run_length_colour_is_read_whatever_its_planar_configuration_says(tmp_path, planar):
     ds = run_length_packed(image(SMOOTH, modality="XC"))
@@ -350,6 +376,34 @@ def test_palette_gives_what_highdicom_gives(tmp_path, bits):
     path = write(ds, tmp_path / "x.dcm")
     expected = hd.imread(path).get_frame(1)
     np.testing.assert_array_equal(load(path)[0], expected.transpose(1, 0, 2))
+
+
+def test_palette_of_bytes_with_more_than_256_entries_is_looked_up(tmp_path):
+    ds = image(np.array([[0, 300], [511, 600]], np.uint16), modality="US", photometric="PALETTE COLOR")
+    for word in ("Red", "Green", "Blue"):
+        setattr(ds, f"{word}PaletteColorLookupTableDescriptor", [512, 0, 8])
+        setattr(ds, f"{word}PaletteColorLookupTableData", (np.arange(512) // 2).astype(np.uint8).tobytes())
+    array, meta = load(write(ds, tmp_path / "x.dcm"))
+    assert (array[..., 0].T.tolist(), meta["bits"]) == ([[0, 150], [255, 255]], 8)
+
+
+@pytest.mark.parametrize(("stated", "dtype", "bits"), [(16, np.uint8, 8), (8, "<u2", 16)])
+def test_palette_whose_descriptor_contradicts_its_data_is_read_by_its_data(tmp_path, stated, dtype, bits):
+    table = np.array([0, 1, 200, 2**bits - 1], dtype)
+    ds = palette(**{"": table})
+    for word in ("Red", "Green", "Blue"):
+        setattr(ds, f"{word}PaletteColorLookupTableDescriptor", [4, 0, stated])
+        setattr(ds, f"{word}PaletteColorLookupTableData", table.tobytes())
+    array, meta = load(write(ds, tmp_path / "x.dcm"))
+    assert array[..., 2].T.tolist() == [[0, 1], [200, 2**bits - 1]]
+    assert meta["bits"] == bits
+
+
+def test_palette_of_colours_that_differ_in_size_is_named(tmp_path):
+    ds = palette(**{"": [0, 1, 2, 3]})
+    ds.GreenPaletteColorLookupTableDescriptor = [2, 0, 16]
+    with pytest.raises(DicomReadError, match=r"'x.dcm' has a palette whose colours differ in their number of entries"):
+        load(write(ds, tmp_path / "x.dcm"))
 
 
 def test_segmented_palette_is_expanded(tmp_path):

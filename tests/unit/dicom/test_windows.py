@@ -81,6 +81,23 @@ def test_signed_first_value_and_packed_bytes_of_a_table_are_read():
     assert lookup_table(words, "x.dcm", is_signed=False).entries.tolist() == [300, 500]
 
 
+@pytest.mark.parametrize(("bits", "entries"), [(16, [300, 500, 7]), (8, [1, 2, 3])])
+def test_words_of_a_big_endian_table_are_turned(bits, entries):
+    found = item()
+    found.add_new("LUTDescriptor", "US", [3, 0, bits])
+    data = np.array(entries, ">u2").tobytes() if bits == 16 else bytes([2, 1, 0, 3])
+    found.add_new("LUTData", "OW", data)
+    assert lookup_table(found, "x.dcm", is_signed=False, big_endian=True).entries.tolist() == entries
+
+
+def test_words_of_a_table_that_is_cut_short_are_not_taken_for_bytes():
+    cut = item()
+    cut.add_new("LUTDescriptor", "US", [256, 0, 16])
+    cut.add_new("LUTData", "OW", bytes(510))
+    with pytest.raises(DicomReadError, match=r"lookup table of 255 entries where 256 are announced"):
+        lookup_table(cut, "x.dcm", is_signed=False)
+
+
 def test_table_that_is_too_short_is_named():
     short = table([1, 2, 3])
     short.LUTDescriptor = [9, 0, 16]
