@@ -91,6 +91,11 @@ def frame_decoder(parsed: ParsedFile) -> FrameDecoder:
             f"'{name}' is compressed as {syntax.name} with more than {JPEG_BITS} bits, which no decoder here reads; "
             "convert the file to Explicit VR Little Endian first, for example with dcmdjpeg of DCMTK."
         )
+    if syntax in NATIVE and parsed.pixels.length is None:
+        raise DicomReadError(
+            f"'{name}' holds compressed pixel data, but its transfer syntax is stated or taken as {syntax.name}; "
+            "export it again, or correct its TransferSyntaxUID."
+        )
     choose = _native_frames
     if syntax not in NATIVE:
         choose = _compressed_frames
@@ -217,6 +222,11 @@ def _native_frames(parsed: ParsedFile, place: PixelPlace) -> FrameDecoder:
     frames, shape = _frame_count(dataset, name), _shape(dataset, name)
     is_subsampled = text(dataset, "PhotometricInterpretation") == "YBR_FULL_422"
     samples = 2 if is_subsampled else integer(dataset, "SamplesPerPixel", name, 1)
+    if is_subsampled and 8 * len(data) >= math.prod(shape) * 3 * frames * int(dataset.BitsAllocated):
+        raise DicomReadError(
+            f"'{name}' is stated to be YBR_FULL_422, with two samples per pixel, but holds three, be they YBR_FULL or "
+            "RGB; correct PhotometricInterpretation."
+        )
     _check_length(name, len(data), math.prod(shape) * samples * frames * int(dataset.BitsAllocated))
     decoded = _pydicom_decoded(dataset, data, frames)
     channels = decoded.size // (frames * math.prod(shape))

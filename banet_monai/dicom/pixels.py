@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from banet_monai.dicom.decoding import COLOUR, GREY, PALETTE
-from banet_monai.dicom.parsing import DicomReadError, ParsedFile, integer, macro_items, numbers, text
+from banet_monai.dicom.decoding import COLOUR, GREY, NATIVE, PALETTE
+from banet_monai.dicom.parsing import DicomReadError, ParsedFile, PixelPlace, integer, macro_items, numbers, text
 from banet_monai.dicom.windows import LookupTable, Window, modality_table, palette_table, voi_transform
 
 __all__ = ["PixelFormat", "pixel_format", "write_frame"]
 
 ALLOCATED = {"PixelData": (1, 8, 16, 32), "FloatPixelData": (32,), "DoubleFloatPixelData": (64,)}  # bits per sample
+ITEM_HEADER = 8  # bytes before each compressed frame (PS3.5 section A.4)
 BITS_OF_A_BYTE = 8
 UNKNOWN = (math.nan, math.nan)
 CODE = re.compile(r"[A-Z0-9_ ]{1,16}")  # a photometric interpretation; what looks otherwise is not repeated
@@ -82,11 +83,7 @@ def pixel_format(parsed: ParsedFile, window: str | Window | None = None) -> Pixe
     photometric = _check_kind(dataset, parsed.pixels.keyword, name)
     is_grey = photometric in GREY
     frames = max(1, integer(dataset, "NumberOfFrames", name, 1))
-    if parsed.pixels.length is not None and frames > parsed.pixels.length:  # before anything is computed for each
-        raise DicomReadError(
-            f"'{name}' states {frames} frames, which its {parsed.pixels.length} bytes of pixel data cannot hold; copy "
-            "it again from its source."
-        )
+    _check_frames(parsed, parsed.pixels, frames, rows * columns)
     table = modality_table(dataset, name) if is_grey else None
     rescale = ((1.0, 0.0),) * frames
     if is_grey and table is None:
@@ -113,6 +110,22 @@ def pixel_format(parsed: ParsedFile, window: str | Window | None = None) -> Pixe
     )
 
 
+def _check_frames(parsed: ParsedFile, place: PixelPlace, frames: int, pixels: int) -> None:
+    """Refuse more frames than there can be, before anything is computed for each."""
+    held = place.length
+    if held is None:
+        if place.offset < 0:  # a dataset in memory, whose pixels are not read
+            return
+        held = parsed.file_size - place.offset
+    is_native = text(parsed.dataset.file_meta, "TransferSyntaxUID") in NATIVE
+    least = pixels / BITS_OF_A_BYTE if is_native else ITEM_HEADER
+    if frames > 1 and frames * least > held:
+        raise DicomReadError(
+            f"'{parsed.path.name}' states {frames} frames, which its {held} bytes of pixel data cannot hold; copy it "
+            "again from its source."
+        )
+
+
 def _check_kind(dataset: Dataset, keyword: str, name: str) -> str:
     """The photometric interpretation, when it and the sizes of samples are of a kind that can be read."""
     photometric = text(dataset, "PhotometricInterpretation")
@@ -123,11 +136,12 @@ def _check_kind(dataset: Dataset, keyword: str, name: str) -> str:
             f"'{name}' has {samples} samples per pixel {kind}; what works: "
             f"{', '.join((*GREY, PALETTE))} with 1 sample, {', '.join(COLOUR)} with 3."
         )
-    allocated, stored = (integer(dataset, word, name, 0) for word in ("BitsAllocated", "BitsStored"))
-    if allocated not in ALLOCATED[keyword] or stored > allocated:
+    allocated = integer(dataset, "BitsAllocated", name, 0)
+    stored = integer(dataset, "BitsStored", name, allocated)
+    if allocated not in ALLOCATED[keyword] or not 0 < stored <= allocated:
         raise DicomReadError(
             f"'{name}' has samples of {stored} in {allocated} bits in {keyword}; what works: 1, 8, 16 or 32 bits, 32 "
-            "in FloatPixelData, 64 in DoubleFloatPixelData, and no more bits stored than allocated."
+            "in FloatPixelData, 64 in DoubleFloatPixelData, and from 1 to as many bits stored as allocated."
         )
     return photometric
 

@@ -13,6 +13,7 @@ from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
@@ -234,6 +235,23 @@ def test_more_frames_than_bytes_are_refused_before_anything_is_computed_for_them
         load(write(ds, tmp_path / "x.dcm"))
 
 
+@pytest.mark.parametrize("is_compressed", [False, True])
+def test_frames_are_counted_by_what_each_needs_at_least(tmp_path, is_compressed):
+    ds = image(np.stack([NOISE] * 2), modality="US", frames=2)  # 96 bytes a frame of single bits, or 8 of its item
+    ds = run_length_packed(ds) if is_compressed else ds
+    ds.NumberOfFrames = 17 if not is_compressed else 2_000_000_000
+    syntax = RLELossless if is_compressed else ExplicitVRLittleEndian
+    with pytest.raises(DicomReadError, match=r"states \d+ frames, which its \d+ bytes of pixel data cannot hold"):
+        load(write(ds, tmp_path / "x.dcm", syntax=syntax))
+
+
+def test_compressed_pixels_in_a_file_that_says_it_is_not_compressed_are_refused(tmp_path):
+    path = write(run_length_packed(image(NOISE, modality="US")), tmp_path / "x.dcm", syntax=RLELossless)
+    path.write_bytes(path.read_bytes().replace(b"1.2.840.10008.1.2.5\0", b"1.2.840.10008.1.2.1\0"))
+    with pytest.raises(DicomReadError, match=r"'x.dcm' holds compressed pixel data, but its transfer syntax is stated"):
+        load(path)
+
+
 def test_missing_compressed_frames_are_counted(tmp_path):
     path = packed(image(np.stack([NOISE] * 3), frames=3), [jpeg(NOISE)], JPEGBaseline8Bit, tmp_path)
     with pytest.raises(DicomReadError, match=r"'packed.dcm'.*(1 of 3 compressed frames|cannot be decoded)"):
@@ -258,6 +276,14 @@ def test_subsampled_uncompressed_colour_becomes_rgb(tmp_path):
     array, _ = load(write(ds, tmp_path / "x.dcm"))
     np.testing.assert_allclose(array[0, 0], [254, 0, 0], atol=1)
     np.testing.assert_allclose(array[1, 0], [238, 0, 0], atol=1)
+
+
+def test_colour_that_is_not_subsampled_as_stated_is_refused(tmp_path):
+    ds = image(SMOOTH, modality="US", photometric="YBR_FULL_422")
+    with pytest.raises(
+        DicomReadError, match=r"'x.dcm' is stated to be YBR_FULL_422.*correct PhotometricInterpretation"
+    ):
+        load(write(ds, tmp_path / "x.dcm"))
 
 
 @pytest.mark.parametrize("pixels", [NOISE, SMOOTH], ids=["grey", "colour"])
@@ -347,6 +373,11 @@ def test_samples_packed_in_twelve_bits_are_refused(tmp_path):
         DicomReadError, match=r"'x.dcm' has samples of 12 in 12 bits in PixelData; what works: 1, 8, 16"
     ):
         load(write(ds, tmp_path / "x.dcm"))
+
+
+def test_samples_without_a_bit_are_refused(tmp_path):
+    with pytest.raises(DicomReadError, match=r"'x.dcm' has samples of 0 in 16 bits in PixelData; what works: 1, 8, 16"):
+        load(write(image(RAMP, BitsStored=0), tmp_path / "x.dcm"))
 
 
 def palette(**tables):
