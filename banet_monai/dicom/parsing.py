@@ -312,7 +312,10 @@ def _read_until(file: BinaryIO, at_pixels: Callable[[int, str | None, int], bool
 def _repair_transfer_syntax(dataset: Dataset) -> list[str]:
     if not hasattr(dataset, "file_meta"):
         dataset.file_meta = pydicom.dataset.FileMetaDataset()
-    if getattr(dataset.file_meta, "TransferSyntaxUID", None):
+    stated = getattr(dataset.file_meta, "TransferSyntaxUID", None)
+    if stated:
+        if not isinstance(stated, str):
+            raise ValueError("no transfer syntax, or several")
         return []
     if hasattr(dataset, "original_encoding"):  # pydicom 3
         implicit, little = dataset.original_encoding

@@ -112,6 +112,13 @@ def test_deflated_file_of_more_than_the_first_block_is_read(tmp_path):
     np.testing.assert_array_equal(reader.get_data(reader.read(path))[0], pixels.T)
 
 
+def test_transfer_syntax_that_is_none_is_named(tmp_path):
+    path = write(image(np.zeros((8, 8), np.uint8)), tmp_path / "x.dcm")
+    path.write_bytes(path.read_bytes().replace(b"1.2.840.10008.1.2.1\0", b"1.2.840\\10008.1.2.1\0"))
+    with pytest.raises(DicomReadError, match=r"'x.dcm' cannot be parsed as DICOM \(ValueError\)"):
+        parse_file(path)
+
+
 def test_file_without_pixel_data_has_no_place_for_them(tmp_path):
     assert parse_file(write(image(np.zeros((8, 8), np.uint8), PixelData=None), tmp_path / "x.dcm")).pixels is None
 
