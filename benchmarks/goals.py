@@ -158,6 +158,7 @@ def _model(report: Report) -> Finding | None:
 _GPU = "bash benchmarks/gpu/step.sh speed"
 _FORMS = ("python -m benchmarks.forms_speed", "forms_speed_cpu")
 _INT8 = ("python -m benchmarks.int8 --dataset-dir DIR", "int8")
+_INT8_AMX = (_INT8[0], "int8_amx")  # of the weights before, kept: there the goal is met
 _PIPELINE = ("python -m benchmarks.pipeline_speed", "pipeline_speed")
 _PIPELINE_50 = ("python -m benchmarks.pipeline_speed --encoder resnet50 --only png nifti", "pipeline_speed_resnet50")
 _PIPELINE_50_AMX = (_PIPELINE_50[0], "pipeline_speed_resnet50_amx")  # kept: the network is so quick there
@@ -242,7 +243,13 @@ GOALS = (
     ),
     Goal("training on a GPU: the card busy at least 90 % of the time", _GPU, "training_table_cuda", _waiting),
     Goal(f"8-bit integers: validation JA at most {MOST_LOSS} below float32", *_INT8, lambda r: _int8(r, "ja")),
-    Goal(f"8-bit integers: at most {MOST_TIME:g} of the float32 time", *_INT8, lambda r: _int8(r, "time")),
+    Goal(
+        f"8-bit integers: at most {MOST_TIME:g} of the float32 time",
+        *_INT8,
+        lambda r: _int8(r, "time"),
+        "beside the fast float32 form, whose convolutions are quick on this processor; the next line is of another",
+    ),
+    Goal("the same on an Intel Xeon, the weights before", *_INT8_AMX, lambda r: _int8(r, "time")),
     Goal(
         f"8-bit integers: {AIM_INT8_MS:g} ms is the aim",
         *_INT8,

@@ -179,9 +179,9 @@ def gentle_encoder(network: nn.Module, learning_rate: float, share: float) -> li
 class MatchedSampler(Sampler[int]):
     """Draws pictures of an archive so that its ranges of numbers come up as often as among other pictures.
 
-    The number in a name tells when and from where a picture entered an archive, and with that the camera, the patients
-    and the distance: parts of one challenge can differ in them. An epoch has as many draws as cases; each
-    case comes up as often as its weight says, rounded down or up at random (systematic sampling), in random order.
+    Pictures with near numbers often came together, from one place and camera; the parts of a challenge can differ in
+    that. An epoch has as many draws as cases; each case comes up as often as its weight says, rounded down or up at
+    random (systematic sampling), in random order.
 
     Args:
         cases: data dictionaries with the ``name`` of each picture, which ends in its number.

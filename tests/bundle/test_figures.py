@@ -13,6 +13,7 @@ from benchmarks.forms_speed import LIGHT
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs" / "results"
+FIGURES = ("ja", "boundary_iou", "true_pixels")
 PIXELS = 12  # column of the pixels of the lesion in the results of the comparison
 NAMES = ("ja", "dice", "sensitivity", "specificity", "accuracy", "boundary_iou", "hd95", "assd", "nsd")
 
@@ -147,16 +148,16 @@ def test_the_words_about_the_official_pictures_give_the_figures_of_the_result_fi
     assert f"from {np.median(small):.3f} to {np.median(finer):.3f}" in text
     worst = int((finer - small).argmin())
     assert f"(JA {finer[worst]:.3f} after {small[worst]:.3f})" in text
-    assert ja["sturdy"].by_cases[0] < 0 < ja["sturdy"].by_cases[1]  # of the weights that ship
+    assert ja["sturdy"].by_cases[0] < 0 < ja["sturdy"].by_cases[1]  # of the weights that shipped before
     assert boundary["sturdy"].by_cases[0] > 0
 
-    mixed, shipped = (
+    mixed, before = (
         [np.mean(report.scores[name].of(metric)) for metric in ("ja", "boundary_iou")]
         for name in ("then_mixed_sizes", "sturdy")
     )
     assert f"end at JA {mixed[0]:.3f} and Boundary IoU {mixed[1]:.3f}: worse in both" in text
-    assert mixed[0] < shipped[0]
-    assert mixed[1] < shipped[1]
+    assert mixed[0] < before[0]
+    assert mixed[1] < before[1]
 
     filled, shares = {}, {}
     for name in ("final/isic2017_official", "final/isic2017_folds"):
@@ -174,6 +175,79 @@ def test_the_words_about_the_official_pictures_give_the_figures_of_the_result_fi
     span = f"{min(means):.2f} and {max(means):.2f}"
     words = f"the three seeds of BA-Net in the first table, at 128 pixels, reach between {span}"
     assert f"{words} on these 121" in text
+
+
+def figures_of(name):
+    """JA, Boundary IoU and the pixels of the lesion of every case of a run, by its number."""
+    cases = json.loads((tables.RESULTS / f"{name}.json").read_text())["cases"]
+    places = [cases["columns"].index(column) for column in FIGURES]
+    return {int(row[0].removeprefix("ISIC_")): [row[place] for place in places] for row in cases["rows"]}
+
+
+def interval_of_mean(values):
+    drawn = np.random.default_rng(0).integers(0, len(values), (4000, len(values)))
+    return values.mean(axis=0), np.quantile(values[drawn].mean(axis=1), [0.025, 0.975], axis=0)
+
+
+def paired(after, before, numbers):
+    """Mean difference of JA and Boundary IoU over pairs of runs and cases, with its interval over cases."""
+    pairs = zip(after, before, strict=True)
+    values = np.mean([[np.subtract(a[number][:2], b[number][:2]) for number in numbers] for a, b in pairs], axis=0)
+    return interval_of_mean(values)
+
+
+def test_the_words_about_pictures_drawn_by_number_give_the_figures_of_the_result_files():
+    text = " ".join((ROOT / "docs" / "validation.md").read_text().split())
+    official = set(figures_of("final/isic2017_official/banet/seed0"))
+    training = {n: f for fold in range(3) for n, f in figures_of(f"final/isic2017_fold{fold}/banet/seed0").items()}
+    assert [len(official), len(training)] == [121, 1800]
+    late, last = ([sum(n >= least for n in part) for part in (official, training)] for least in (12_000, 15_000))
+    assert f"official validation pictures {late[0]} of 121 carry numbers from 12000 on, of the training" in text
+    assert f"{late[1]} of 1800; from 15000 on {last[0]} of 121 and {last[1]} of 1800" in text
+    small = np.mean([f[2] for n, f in training.items() if 12_000 <= n < 13_000]) / 512**2
+    large = np.mean([f[2] for n, f in training.items() if n >= 15_000]) / 512**2
+    assert f"takes up {100 * small:.0f} % of the picture from 12000 to 12999, {100 * large:.0f} % from 15000 on" in text
+
+    before = [figures_of(f"cpu/isic2017/banet/seed{seed}") for seed in (0, 1)]
+    after = [figures_of(f"recipe/isic2017/recipe_matched/seed{seed}") for seed in (0, 1)]
+    mean, (low, high) = paired(after, before, sorted(before[0]))
+    assert f"Boundary IoU {mean[1]:+.3f} ({low[1]:.3f} to {high[1]:.3f}) with JA as it was ({mean[0]:+.3f})" in text
+    assert low[0] < 0 < high[0]
+    own = sorted(set(before[0]) - official)
+    drawn_more = [number for number in own if number >= 12_000]
+    mean, (low, high) = paired(after, before, drawn_more)
+    assert f"On the {len(drawn_more)} of the 279 training pictures" in text
+    assert f"JA rises by {mean[0]:+.3f} ({low[0]:.3f} to {high[0]:.3f}) and Boundary IoU by {mean[1]:+.3f}" in text
+    assert f"({low[1]:.3f} to {high[1]:.3f}); on the other" in text
+    mean, (low, high) = paired(after, before, [number for number in own if number < 12_000])
+    assert f"on the other {len(own) - len(drawn_more)} JA changes by {mean[0]:+.3f}, and the interval holds 0" in text
+    assert low[0] < 0 < high[0]
+
+
+def test_the_words_about_the_mean_of_networks_give_the_figures_of_the_result_files():
+    text = " ".join((ROOT / "docs" / "validation.md").read_text().split())
+
+    def ja(name, seed=0):
+        return np.mean([row[0] for row in figures_of(f"final/isic2017_official/{name}/seed{seed}").values()])
+
+    assert f"128 pixels, JA {ja('recipe_matched'):.3f})" in text
+    first, second = (sorted(ja(name, seed) for seed in range(3)) for name in ("finer_matched", "again_matched"))
+    assert f"each with its own seed: JA {first[0]:.3f} to {first[-1]:.3f}" in text
+    assert f"reaches {ja('mean_matched'):.3f}, more than each of them" in text
+    assert f"three go on again, {second[0]:.3f} to {second[-1]:.3f}" in text
+    assert first[-1] < ja("mean_matched")
+
+    after = figures_of("final/isic2017_official/again_mean_matched/seed0")
+    before = figures_of("final/isic2017_official/sturdy/seed0")
+    mean, (low, high) = paired([after], [before], sorted(after))
+    words = (
+        f"{mean[k]:+.3f} of {name} ({low[k]:.3f} to {high[k]:.3f})" for k, name in enumerate(("JA", "Boundary IoU"))
+    )
+    assert f"{' and '.join(words)} over the weights that shipped before" in text
+    assert (low > 0).all()
+    shipped = [overall("skin_lesion_validation")["metrics"][name]["mean"] for name in ("ja", "boundary_iou")]
+    assert np.mean(list(after.values()), axis=0)[:2] == pytest.approx(shipped, abs=1e-4)
+    assert f"and their mean reaches {shipped[0]:.3f} ({shipped[0]:.4f}) and Boundary IoU {shipped[1]:.3f}" in text
 
 
 def test_the_words_about_the_hippocampus_in_slices_give_the_figures_of_both_runs():
@@ -205,14 +279,19 @@ def test_the_words_about_worse_pictures_give_the_figures_of_both_weights():
         conditions = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())["conditions"]
         return {(c["corruption"], c["amount"]): c["ja"]["mean"] for c in conditions}
 
-    now, before = ja("robustness"), ja("robustness_first_weights")
+    now, before = ja("robustness"), ja("robustness_earlier_weights")
     text = " ".join((ROOT / "docs" / "validation.md").read_text().split())
     for words, shift in (
         ("with noise of 0.12 JA", ("noise", 0.12)),
         ("with 40 hairs", ("hair", 40)),
         ("at a fifth of the contrast", ("contrast", 0.2)),
+        ("but at a fifth of the brightness", ("dark", 0.2)),
     ):
         assert f"{words} {now[shift]:.3f} after {before[shift]:.3f}" in text
-    figures = overall("skin_lesion_validation")["metrics"]["ja"]
-    assert f"(JA {figures['mean']:.4f} after" in text
-    assert f"higher median ({figures['median']:.4f} after" in text
+    after, earlier = (
+        json.loads((tables.RESULTS / f"final/isic2017_official/{name}/seed0.json").read_text())["summary"]["overall"]
+        for name in ("again_mean_matched", "sturdy")
+    )
+    for words, name in (("JA is", "ja"), ("Boundary IoU", "boundary_iou")):
+        mean, past = (content["metrics"][name]["mean"] for content in (after, earlier))
+        assert f"{words} {mean:.4f} after {past:.4f}" in text
