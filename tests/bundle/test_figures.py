@@ -237,6 +237,10 @@ def test_the_words_about_the_mean_of_networks_give_the_figures_of_the_result_fil
     assert f"three go on again, {second[0]:.3f} to {second[-1]:.3f}" in text
     assert first[-1] < ja("mean_matched")
 
+    third = sorted(ja("third_matched", seed) for seed in range(3))
+    end = np.mean(list(figures_of("final/isic2017_official/third_mean_matched/seed0").values()), axis=0)
+    assert f"({third[0]:.3f} to {third[-1]:.3f}) ends at {end[0]:.3f} and Boundary IoU {end[1]:.3f}" in text
+
     after = figures_of("final/isic2017_official/again_mean_matched/seed0")
     before = figures_of("final/isic2017_official/sturdy/seed0")
     mean, (low, high) = paired([after], [before], sorted(after))
