@@ -160,10 +160,13 @@ def draw_curves(report: Report, path: Path) -> bool:
         canvas.text(at(tick, low)[0], bottom + LINE / 2, f"{tick:g}", "mm", FAINT)
     canvas.text((left + right) / 2, bottom + 1.3 * LINE, "epoch", "mm", FAINT)
     for number, (name, (steps, means)) in enumerate(curves.items()):
-        color = COLOURS[number % len(COLOURS)]
-        canvas.line([at(epoch, value) for epoch, value in zip(steps, means, strict=True)], color, 2)
-        y = top + LINE * number
+        color, y = COLOURS[number % len(COLOURS)], top + LINE * number
+        points = [at(epoch, value) for epoch, value in zip(steps, means, strict=True)]
+        canvas.line(points, color, 2)
         canvas.line([(width, y), (width + 24, y)], color, 3)
+        if number >= len(COLOURS):  # the same colour again, with dots
+            for point in [*points, (width + 12, y)]:
+                canvas.dot(*point, color)
         canvas.text(width + 32, y, report.title(name))
     canvas.save(path)
     return True
