@@ -62,8 +62,9 @@ def test_the_words_below_the_tables_hold_for_the_results() -> None:
         before, after = (result[key]["ece_per_picture"] for key in ("calibration", "calibration_with_temperature"))
         assert before < after < 1.5 * before  # "rises a little"
         plain, tempered = (result["numbers"][f"expected_error{end}"] for end in ("", "_with_temperature"))
-        assert tempered["spearman_with_ja"] < plain["spearman_with_ja"] < 0  # "with the temperature better still"
-        assert tempered["auc_of_low_ja"] >= plain["auc_of_low_ja"] > 0.8  # "far better than chance"
+        assert tempered["spearman_with_ja"] < plain["spearman_with_ja"] < 0  # "goes with JA better still"
+        assert min(tempered["auc_of_low_ja"], plain["auc_of_low_ja"]) > 0.8  # "far better than chance"
+        assert tempered["auc_of_low_ja"] == pytest.approx(plain["auc_of_low_ja"], abs=0.01)  # "as well as without"
         assert all(row["gain_interval"][0] > 0 for row in result["referral"]["expected_error"]["shares"])
         entropy = result["numbers"]["near_entropy"]["auc_of_low_ja"]
         assert entropy < tempered["auc_of_low_ja"]  # "mean entropy around the mask does worse"
@@ -71,7 +72,7 @@ def test_the_words_below_the_tables_hold_for_the_results() -> None:
     number = "expected_error_with_temperature"
     limits = {name: methods[name]["numbers"][number]["auc_of_low_ja"] for name in variance}
     assert variance["mc_dropout"] < limits["mc_dropout"]  # "and so does the variance of dropout there"
-    assert variance["tta"] >= limits["tta"]  # "the variance over flips and turns does not"
+    assert 0 < limits["tta"] - variance["tta"] < 0.01  # "the variance over flips and turns hardly does"
     one, eight = methods["entropy"]["numbers"], methods["mc_dropout"]["numbers"]
     assert abs(one[number]["spearman_with_ja"] - eight[number]["spearman_with_ja"]) < 0.05  # "about as well"
     assert abs(eight["disagreement"]["auc_of_low_ja"] - eight[number]["auc_of_low_ja"]) < 0.05  # "nearly as well"
