@@ -27,9 +27,8 @@ __all__ = ["assd", "hd95", "nsd"]
 AxisSpacing: TypeAlias = float | Sequence[float] | None
 
 TOLERANCE = 2.0  # of NSD, in the unit of the spacing (mm or pixels)
-ROUNDING = (
-    1e-4  # relative: direction cosines come with four to six digits, and the spacing is the length of such a column
-)
+# relative: direction cosines come with four to six digits, and the spacing is the length of such a column
+ROUNDING = 1e-4
 
 
 def hd95(y_pred: torch.Tensor, y: torch.Tensor, *, spacing: AxisSpacing = None) -> torch.Tensor:
