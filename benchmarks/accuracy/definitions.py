@@ -30,7 +30,7 @@ JOIN = "join"
 DATASET_KEYS = {"about", "folder", "taught", "task", "val_ids", "training", "held_back"}
 EXPERIMENT_KEYS = {"title", "group", "network", "settings", "evaluation"}
 BUDGET_KEYS = {"about", "dataset", "baseline", "settings", "curve_cases", "blocks"}
-BLOCK_KEYS = {"about", "experiments", "seeds", "dataset", "settings"}
+BLOCK_KEYS = {"about", "experiments", "seeds", "dataset", "settings", "curve_cases"}
 # what the harness itself decides for each run
 RESERVED = {"dataset_dir", "output_dir", "ckpt_dir", "checkpoint", "state_file", "resume", "seed", "val_ids", "limit"}
 
@@ -52,7 +52,7 @@ class Run:
         network: arguments laid over ``network_def``, or a whole definition.
         settings: entries of ``train.json``: the budget's, the block's and the experiment's, the later ones winning.
         evaluation: entries of the configurations of evaluation.
-        curve_cases: held-back cases of the learning curve, None for all.
+        curve_cases: held-back cases of the learning curve, None for all; the block's or else the budget's.
     """
 
     budget: str
@@ -165,7 +165,7 @@ def _runs(definitions: Mapping[str, Any], name: str) -> Iterator[Run]:
                     network=definition.get("network", {}),
                     settings={key: value for part in parts for key, value in part.items()},
                     evaluation=definition.get("evaluation", {}),
-                    curve_cases=budget.get("curve_cases"),
+                    curve_cases=block.get("curve_cases", budget.get("curve_cases")),
                 )
 
 

@@ -56,6 +56,14 @@ def test_settings_of_the_experiment_win_over_those_of_the_block_and_these_over_t
     assert {run.settings["image_size"] for run in runs} == {32}
 
 
+def test_the_cases_of_the_learning_curve_are_those_of_the_block_or_else_of_the_budget(tmp_path):
+    definitions = changed("budgets", "short", "curve_cases", value=9)
+    definitions["budgets"]["short"]["blocks"][1]["curve_cases"] = 4
+    runs = plan(load_definitions(written(tmp_path, definitions)), "short")
+    assert [run.curve_cases for run in runs] == [9, 9, 9, 9, 4]
+    assert {run.curve_cases for run in plan(load_definitions(written(tmp_path, SMALL)), "short")} == {None}
+
+
 def test_runs_are_chosen_by_experiment_by_the_beginning_of_their_name_and_by_seed(tmp_path):
     definitions = load_definitions(written(tmp_path, SMALL))
     assert [run.name for run in plan(definitions, "short", only=["two"], seeds=[1])] == ["short/pictures/two/seed1"]
