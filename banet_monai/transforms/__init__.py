@@ -6,7 +6,7 @@ from banet_monai.transforms.artefacts import RandGeld, RandHaird, RandInkd, Rand
 from banet_monai.transforms.augmentation import RandColorJitterd
 from banet_monai.transforms.background import InBackground
 from banet_monai.transforms.contrast import RandHistogramEqualized
-from banet_monai.transforms.crops import RandLesionCropd
+from banet_monai.transforms.crops import RandBackgroundCropd, RandLesionCropd
 from banet_monai.transforms.deformation import RandElasticd
 from banet_monai.transforms.formats import probability_key
 from banet_monai.transforms.grid import RestoreGridd, ToWorkingGridd
@@ -24,6 +24,7 @@ __all__ = [
     "NiftiReader",
     "NormalizeImaged",
     "PictureReader",
+    "RandBackgroundCropd",
     "RandColorJitterd",
     "RandElasticd",
     "RandGeld",

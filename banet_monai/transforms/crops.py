@@ -1,4 +1,4 @@
-"""Square crops that know where the lesion is."""
+"""Square crops that know where the lesion is, and where none is."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, RandomizableTransform
 from monai.utils import ensure_tuple
 from numpy.typing import NDArray
+from scipy.ndimage import maximum_filter
 
 from banet_monai.transforms.grid import resize_labels, resize_linear
 from banet_monai.transforms.painting import keep_meta
 
-__all__ = ["RandLesionCropd", "places_that_keep"]
+__all__ = ["RandBackgroundCropd", "RandLesionCropd", "places_that_keep", "places_without"]
 
-GROWTH = 1.2  # of the side, as long as no place keeps enough
+GROWTH = 1.2  # of the side, as long as no place keeps enough; one part of it, as long as no place is free
 
 
 def places_that_keep(mask: NDArray[np.bool_], side: int, share: float) -> NDArray[np.intp]:
@@ -32,12 +33,28 @@ def places_that_keep(mask: NDArray[np.bool_], side: int, share: float) -> NDArra
     Returns:
         ``(n, 2)`` first pixels of the windows along x and y, in rising order.
     """
+    return np.argwhere(_inside(mask, side) >= np.ceil(share * np.count_nonzero(mask) - 1e-9))
+
+
+def places_without(mask: NDArray[np.bool_], side: int) -> NDArray[np.intp]:
+    """All places of a square window that holds nothing of a mask.
+
+    Args:
+        mask: ``(x, y)``, where the lesion is.
+        side: of the window in pixels, at most the mask's short side.
+
+    Returns:
+        ``(n, 2)`` first pixels of the windows along x and y, in rising order.
+    """
+    return np.argwhere(_inside(mask, side) == 0)
+
+
+def _inside(mask: NDArray[np.bool_], side: int) -> NDArray[np.int32]:
+    """How many pixels of a mask each window holds."""
     sums = np.zeros((mask.shape[0] + 1, mask.shape[1] + 1), dtype=np.int32)
     np.cumsum(np.cumsum(mask, axis=0, dtype=np.int32), axis=1, out=sums[1:, 1:])
-    inside = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
-    enough = inside >= np.ceil(share * sums[-1, -1] - 1e-9)
-    flat = np.flatnonzero(enough)
-    return np.stack(np.unravel_index(flat, enough.shape), axis=1)
+    inside: NDArray[np.int32] = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
+    return inside
 
 
 class RandLesionCropd(RandomizableTransform, MapTransform):
@@ -80,28 +97,18 @@ class RandLesionCropd(RandomizableTransform, MapTransform):
     ) -> None:
         MapTransform.__init__(self, keys, allow_missing_keys)
         RandomizableTransform.__init__(self, prob)
-        if not 0 < scale[0] <= scale[1] <= 1:
-            raise ValueError(f"scale must be two rising shares of the short side in (0, 1], got {tuple(scale)}.")
+        _check_size(size, scale)
         if not 0 <= keep <= 1 or not 0 <= outline_prob <= 1:
             raise ValueError(f"keep and outline_prob must lie in [0, 1], got {keep} and {outline_prob}.")
-        if size < 1:
-            raise ValueError(f"size must be at least 1 pixel, got {size}.")
         self.size, self.scale, self.keep, self.outline_prob = size, tuple(scale), keep, outline_prob
         self.label_key, self.label_keys = label_key, ensure_tuple(label_keys)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        result = dict(data)
-        label = result[self.label_key]
-        if label.ndim != 3:
-            raise ValueError(f"'{self.label_key}' must be the mask of a picture, (1, x, y), got {tuple(label.shape)}.")
-        mask = ((label.as_tensor() if isinstance(label, MetaTensor) else label)[0] > 0).numpy()
+        mask = _mask_of(data, self.label_key, list(self.key_iterator(data)))
         start, side = self.draw(mask)
+        result = dict(data)
         for key in self.key_iterator(result):
-            if tuple(result[key].shape[1:]) != mask.shape:
-                raise ValueError(
-                    f"'{key}' is {tuple(result[key].shape)}, its mask {tuple(label.shape)}; same size needed."
-                )
-            result[key] = self._cut(result[key], start, side, is_label=key in self.label_keys)
+            result[key] = _cut(result[key], start, side, self.size, is_label=key in self.label_keys)
         return result
 
     def draw(self, mask: NDArray[np.bool_]) -> tuple[tuple[int, int], int]:
@@ -132,18 +139,108 @@ class RandLesionCropd(RandomizableTransform, MapTransform):
         x, y = (int(self.R.randint(length - side + 1)) for length in shape)
         return x, y
 
-    def _cut(self, image: torch.Tensor, start: Sequence[int], side: int, *, is_label: bool) -> torch.Tensor:
-        plain = image.as_tensor() if isinstance(image, MetaTensor) else image
-        square = plain[:, start[0] : start[0] + side, start[1] : start[1] + side]
-        resize = resize_labels if is_label else resize_linear
-        result = keep_meta(resize(square, [self.size, self.size]).contiguous(), image)
-        if isinstance(result, MetaTensor):
-            step, factor = torch.eye(4, dtype=torch.float64), side / self.size
-            for axis in range(2):
-                step[axis, axis] = factor
-                step[axis, 3] = start[axis] + 0.5 * factor - 0.5
-            result.meta = {**result.meta, "affine": result.affine.double() @ step}
+
+class RandBackgroundCropd(RandomizableTransform, MapTransform):
+    """Now and then a square without any lesion, brought to one size: so a network learns that there may be none.
+
+    The square's side is drawn from ``scale`` and shrinks until a place is free of the mask and of ``margin`` around it,
+    at least to the lower end of ``scale``; a picture that has no such place stays as it is, as do all others. The affine
+    follows; the crop cannot be inverted.
+
+    Args:
+        keys: keys of pictures and masks ``(C, x, y)`` of one size.
+        size: side of the result in pixels.
+        prob: chance of such a square.
+        scale: range of the square's side, shares of the short side.
+        margin: share of the short side that is kept free around the lesion, whose rim often reaches beyond its mask.
+        label_key: key of the mask.
+        label_keys: those of ``keys`` that hold label ids.
+        allow_missing_keys: pass over keys that a record lacks.
+
+    Raises:
+        ValueError: when an option is out of range, or a key is no picture of the mask's size.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        size: int,
+        *,
+        prob: float = 0.05,
+        scale: Sequence[float] = (0.2, 0.6),
+        margin: float = 0.03,
+        label_key: str = "label",
+        label_keys: KeysCollection = ("label",),
+        allow_missing_keys: bool = False,
+    ) -> None:
+        MapTransform.__init__(self, keys, allow_missing_keys)
+        RandomizableTransform.__init__(self, prob)
+        _check_size(size, scale)
+        if not 0 <= margin < 1:
+            raise ValueError(f"margin must be a share of the short side in [0, 1), got {margin}.")
+        self.size, self.scale, self.margin = size, tuple(scale), margin
+        self.label_key, self.label_keys = label_key, ensure_tuple(label_keys)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        mask = _mask_of(data, self.label_key, list(self.key_iterator(data)))
+        result = dict(data)
+        if (drawn := self.draw(mask)) is None:
+            return result
+        for key in self.key_iterator(result):
+            result[key] = _cut(result[key], *drawn, self.size, is_label=key in self.label_keys)
         return result
+
+    def draw(self, mask: NDArray[np.bool_]) -> tuple[tuple[int, int], int] | None:
+        """First pixel and side of a square for a mask ``(x, y)``, or None where the picture is to stay."""
+        self.randomize(None)
+        if not self._do_transform:
+            return None
+        short = min(mask.shape)
+        side = max(1, round(short * float(self.R.uniform(self.scale[0], self.scale[1]))))
+        smallest = max(1, round(short * self.scale[0]))
+        grown = maximum_filter(mask, 2 * round(short * self.margin) + 1, mode="constant", cval=0)
+        places = places_without(grown, side)
+        while not len(places) and side > smallest:
+            side = max(smallest, int(side / GROWTH))
+            places = places_without(grown, side)
+        if not len(places):
+            return None
+        x, y = (int(place) for place in places[int(self.R.randint(len(places)))])
+        return (x, y), side
+
+
+def _check_size(size: int, scale: Sequence[float]) -> None:
+    if not 0 < scale[0] <= scale[1] <= 1:
+        raise ValueError(f"scale must be two rising shares of the short side in (0, 1], got {tuple(scale)}.")
+    if size < 1:
+        raise ValueError(f"size must be at least 1 pixel, got {size}.")
+
+
+def _mask_of(data: Mapping[Hashable, Any], label_key: str, keys: Sequence[Hashable]) -> NDArray[np.bool_]:
+    """Where the lesion is, ``(x, y)``, once all keys are found to be pictures of its size."""
+    label = data[label_key]
+    if label.ndim != 3:
+        raise ValueError(f"'{label_key}' must be the mask of a picture, (1, x, y), got {tuple(label.shape)}.")
+    for key in keys:
+        if data[key].shape[1:] != label.shape[1:]:
+            raise ValueError(f"'{key}' is {tuple(data[key].shape)}, its mask {tuple(label.shape)}; same size needed.")
+    mask: NDArray[np.bool_] = ((label.as_tensor() if isinstance(label, MetaTensor) else label)[0] > 0).numpy()
+    return mask
+
+
+def _cut(image: torch.Tensor, start: Sequence[int], side: int, size: int, *, is_label: bool) -> torch.Tensor:
+    """A square of a picture, resized; the affine follows."""
+    plain = image.as_tensor() if isinstance(image, MetaTensor) else image
+    square = plain[:, start[0] : start[0] + side, start[1] : start[1] + side]
+    resize = resize_labels if is_label else resize_linear
+    result = keep_meta(resize(square, [size, size]).contiguous(), image)
+    if isinstance(result, MetaTensor):
+        step, factor = torch.eye(4, dtype=torch.float64), side / size
+        for axis in range(2):
+            step[axis, axis] = factor
+            step[axis, 3] = start[axis] + 0.5 * factor - 0.5
+        result.meta = {**result.meta, "affine": result.affine.double() @ step}
+    return result
 
 
 def _outline(mask: NDArray[np.bool_]) -> NDArray[np.intp]:

@@ -1,11 +1,11 @@
-"""``python -m benchmarks.accuracy run``, ``tables``, ``threshold``, ``teach`` and ``failures``."""
+"""``python -m benchmarks.accuracy run``, ``tables``, ``threshold``, ``teach``, ``failures`` and ``background``."""
 
 from __future__ import annotations
 
 import sys
 from importlib import import_module
 
-COMMANDS = ("run", "tables", "threshold", "teach", "failures")
+COMMANDS = ("run", "tables", "threshold", "teach", "failures", "background")
 
 
 def main() -> int:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from banet_monai.inferers import FlipInferer
-from banet_monai.transforms import RandElasticd, RandLesionCropd
+from banet_monai.transforms import RandBackgroundCropd, RandElasticd, RandLesionCropd
 from banet_monai.transforms.crops import _outline, places_that_keep
 
 fast = settings(max_examples=40, deadline=None)
@@ -58,6 +58,19 @@ def test_a_crop_at_the_outline_holds_a_pixel_of_it(mask, seed):
     rim[tuple(_outline(mask).T)] = True
     assert inside(mask, start, side).shape == (side, side)
     assert inside(rim, start, side).any() or not rim.any()
+
+
+@given(lesions(), SEEDS, st.floats(0.0, 0.3))
+@fast
+def test_a_crop_of_background_holds_nothing_within_the_margin_of_a_lesion(mask, seed, margin):
+    transform = RandBackgroundCropd("label", 8, prob=1.0, scale=(0.1, 0.8), margin=margin)
+    drawn = transform.set_random_state(seed).draw(mask)
+    if drawn is None:
+        return
+    (x, y), side = drawn
+    reach = round(min(mask.shape) * margin)
+    assert inside(mask, (x, y), side).shape == (side, side)
+    assert not mask[max(0, x - reach) : x + side + reach, max(0, y - reach) : y + side + reach].any()
 
 
 @given(SEEDS, st.integers(1, 8), st.tuples(st.integers(16, 48), st.integers(16, 48)))

@@ -3,8 +3,8 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from banet_monai.transforms import RandLesionCropd
-from banet_monai.transforms.crops import _outline, places_that_keep
+from banet_monai.transforms import RandBackgroundCropd, RandLesionCropd
+from banet_monai.transforms.crops import _outline, places_that_keep, places_without
 
 
 def case(size=(40, 30), lesion=(slice(10, 20), slice(5, 15))):
@@ -122,3 +122,51 @@ def test_a_volume_and_a_picture_of_another_size_are_refused():
         transform({"image": torch.zeros(1, 8, 8, 8), "label": torch.zeros(1, 8, 8, 8)})
     with pytest.raises(ValueError, match=r"'image' is \(1, 8, 9\), its mask \(1, 8, 8\)"):
         transform({"image": torch.zeros(1, 8, 9), "label": torch.zeros(1, 8, 8)})
+
+
+def test_places_without_a_mask_are_those_that_do_not_touch_it():
+    mask = np.zeros((5, 4), dtype=bool)
+    mask[2, 1] = True
+    assert places_without(mask, 2).tolist() == [[0, 0], [0, 1], [0, 2], [1, 2], [2, 2], [3, 0], [3, 1], [3, 2]]
+    assert places_without(mask, 4).tolist() == []
+
+
+def test_a_square_of_background_has_the_size_and_an_empty_mask_and_lies_where_the_lesion_is_not():
+    transform = RandBackgroundCropd(["image", "label"], 12, prob=1.0, scale=(0.4, 0.4), margin=0.0).set_random_state(0)
+    starts = set()
+    for _ in range(60):
+        out = transform(case())
+        assert out["image"].shape == (2, 12, 12)
+        assert not out["label"].any()
+        x, y = out["image"][0, 0, 0], out["image"][1, 0, 0]
+        starts.add((int(x), int(y)))
+        assert torch.equal(out["image"][0, :, 0], torch.arange(12) + x)  # 0.4 of 30 pixels: nothing resampled
+    assert len(starts) > 20
+    assert all(x >= 20 or y >= 15 for x, y in starts)  # left and below the lesion there is no room for it
+
+
+def test_a_margin_keeps_the_lesions_surroundings_out():
+    data = case(size=(40, 40), lesion=(slice(18, 22), slice(18, 22)))
+    transform = RandBackgroundCropd(["image", "label"], 8, prob=1.0, scale=(0.2, 0.2), margin=0.1).set_random_state(0)
+    for _ in range(100):
+        start, side = transform.draw(data["label"][0].numpy() > 0)
+        assert side == 8
+        assert max(abs(place + 3.5 - 19.5) for place in start) > 3.5 + 2 + 4 - 1  # half a square, half the lesion, the margin
+
+
+def test_the_square_of_background_shrinks_until_it_fits_and_else_the_picture_stays():
+    data = case(size=(40, 40), lesion=(slice(10, 40), slice(0, 40)))  # ten rows are free
+    transform = RandBackgroundCropd(["image", "label"], 8, prob=1.0, scale=(0.2, 0.9), margin=0.0).set_random_state(0)
+    sides = {transform.draw(data["label"][0].numpy() > 0)[1] for _ in range(50)}
+    assert sides <= {8, 9, 10}
+    full = case(size=(40, 40), lesion=(slice(0, 40), slice(0, 40)))
+    assert transform(full)["image"] is full["image"]
+    never = RandBackgroundCropd(["image", "label"], 8, prob=0.0).set_random_state(0)
+    assert all(never(data)["label"] is data["label"] for _ in range(20))
+
+
+def test_impossible_options_of_the_background_crop_are_refused():
+    with pytest.raises(ValueError, match=r"margin must be a share of the short side in \[0, 1\), got 1"):
+        RandBackgroundCropd("image", 8, margin=1)
+    with pytest.raises(ValueError, match="scale must be two rising shares"):
+        RandBackgroundCropd("image", 8, scale=(0.5, 0.2))
