@@ -144,8 +144,8 @@ class RandBackgroundCropd(RandomizableTransform, MapTransform):
     """Now and then a square without any lesion, brought to one size: so a network learns that there may be none.
 
     The square's side is drawn from ``scale`` and shrinks until a place is free of the mask and of ``margin`` around it,
-    at least to the lower end of ``scale``; a picture that has no such place stays as it is, as do all others. The affine
-    follows; the crop cannot be inverted.
+    at least to the lower end of ``scale``; a picture that has no such place stays as it is, as do all others. The
+    affine follows; the crop cannot be inverted.
 
     Args:
         keys: keys of pictures and masks ``(C, x, y)`` of one size.
