@@ -19,6 +19,8 @@ from PIL import Image, UnidentifiedImageError
 from pydicom.errors import InvalidDicomError
 
 from banet_monai.data.stored import stored_size
+from banet_monai.dicom.attributes import DicomReadError
+from banet_monai.dicom.deflated import refuse_bomb
 from banet_monai.dicom.parsing import quiet_pydicom
 
 __all__ = ["FileFacts", "TooManyPixelsError", "UnreadableFileError", "probe"]
@@ -137,11 +139,14 @@ def _nifti_header(raw: gzip.GzipFile | io.BytesIO) -> Any:
 def _dicom_size(content: bytes) -> tuple[int, ...]:
     try:
         with quiet_pydicom():
+            refuse_bomb(io.BytesIO(content), "the file")
             dataset = pydicom.dcmread(io.BytesIO(content), stop_before_pixels=True)
             frames = int(dataset.get("NumberOfFrames") or 1)
             size = (int(dataset.Columns), int(dataset.Rows))
     except InvalidDicomError:
         raise UnreadableFileError("is no DICOM file") from None
+    except DicomReadError:
+        raise UnreadableFileError("is deflated and grows larger than an image would when it is inflated") from None
     except Exception:  # pydicom raises whatever a damaged file provokes
         raise UnreadableFileError("is truncated, corrupt or no image") from None
     return size if frames == 1 else (*size, frames)

@@ -39,6 +39,7 @@ from banet_monai.dicom.attributes import (
     text,
     uid,
 )
+from banet_monai.dicom.deflated import deflated_from, refuse_bomb
 
 __all__ = [
     "DICOM_SUFFIXES",
@@ -248,6 +249,8 @@ def _parse(path: Path, file_size: int) -> ParsedFile:
         with quiet_pydicom():
             dataset, pixels, header_size = _read_header(path)
             repairs = _repair_transfer_syntax(dataset)
+    except DicomReadError:
+        raise
     except Exception as error:  # pydicom raises whatever a damaged file provokes; its message may quote the file
         raise DicomReadError(
             f"'{path.name}' cannot be parsed as DICOM ({type(error).__name__}): the file is damaged, cut short or of "
@@ -268,6 +271,9 @@ def _read_header(path: Path) -> tuple[Dataset, PixelPlace | None, int]:
     with path.open("rb", buffering=0) as file:
         head = file.read(HEAD_SIZE)
     is_cut = len(head) == HEAD_SIZE
+    if _may_be_deflated(head):
+        with path.open("rb") as whole:
+            refuse_bomb(whole, path.name)
     # In memory, because pydicom asks a file for its position all the time, each time a call of the system.
     try:
         dataset, end, force, is_deflated = _read_until(_Head(path, head), at_pixels)
@@ -286,6 +292,13 @@ def _read_header(path: Path) -> tuple[Dataset, PixelPlace | None, int]:
     keyword, vr, length = found[0]
     offset = -1 if is_deflated else end + (12 if vr in LONG_VR else 8)  # after tag, VR, length: PS3.5 section 7.1
     return dataset, PixelPlace(keyword, vr, offset, None if length == UNDEFINED_LENGTH else length), end
+
+
+def _may_be_deflated(head: bytes) -> bool:
+    try:
+        return deflated_from(io.BytesIO(head)) is not None
+    except EOFError:  # what says so may come later
+        return True
 
 
 class _Head(io.BytesIO):

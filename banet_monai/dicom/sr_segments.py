@@ -10,6 +10,7 @@ from typing import Any
 import pydicom
 from pydicom.dataset import Dataset
 
+from banet_monai.dicom.deflated import refuse_bomb
 from banet_monai.dicom.parsing import DicomReadError
 from banet_monai.dicom.seg_sources import SegSource
 
@@ -92,7 +93,12 @@ def _read(path: Path) -> Dataset:
     if not path.is_file():
         raise FileNotFoundError(f"there is no DICOM SEG '{path}'.")
     try:
-        return pydicom.dcmread(path, stop_before_pixels=True)
+        with path.open("rb") as file:
+            refuse_bomb(file, path.name)
+            file.seek(0)
+            return pydicom.dcmread(file, stop_before_pixels=True)
+    except DicomReadError:
+        raise
     except Exception as error:  # pydicom raises whatever a file provokes; a message may quote it
         raise DicomReadError(f"'{path.name}' cannot be read as DICOM ({type(error).__name__}).") from None
 

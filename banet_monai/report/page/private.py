@@ -22,6 +22,7 @@ def patient_data(source: Source) -> dict[str, str]:
     """Attributes of a DICOM case by their names in words; empty for other files and where nothing is stated."""
     import pydicom
 
+    from banet_monai.dicom.deflated import refuse_bomb
     from banet_monai.dicom.parsing import looks_like_dicom, quiet_pydicom
 
     file = Path(source.image if isinstance(source.image, str) else source.image[0])
@@ -30,8 +31,10 @@ def patient_data(source: Source) -> dict[str, str]:
     if not source.image or not file.is_file() or not looks_like_dicom(file):
         return {}
     try:
-        with quiet_pydicom():
-            dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(SHOWN), force=True)
+        with quiet_pydicom(), file.open("rb") as content:
+            refuse_bomb(content, file.name)
+            content.seek(0)
+            dataset = pydicom.dcmread(content, stop_before_pixels=True, specific_tags=list(SHOWN), force=True)
             stated = {name: str(dataset.get(key, "")).strip() for key, name in SHOWN.items()}
     except Exception:  # whatever a damaged file provokes: its picture says that it cannot be read
         return {}
