@@ -2,7 +2,7 @@
 
 Every picture of the data holds a lesion, so the largest square beside it is cut out and segmented as a picture of its
 own, with the bundle's own configuration. Whatever is outlined there is a false alarm, unless the reference left out
-a second lesion.
+a second lesion. Does the uncertainty number tell these squares from the pictures with their lesions?
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image
 from scipy.ndimage import maximum_filter
 
 from banet_monai.data import validation_cases
 from banet_monai.metrics import bootstrap_interval
-from banet_monai.segmenter import Segmenter
+from banet_monai.segmenter import Segmentation, Segmenter
 from banet_monai.transforms.crops import places_without
+from banet_monai.uncertainty.scores import expected_error
 from benchmarks.accuracy.execution import write_json
 from benchmarks.machine import describe_machine
 
@@ -32,6 +34,7 @@ __all__ = ["free_square", "main", "summary"]
 SHARES = (0.6, 0.5, 0.4, 0.3, 0.2)  # sides of the square that are tried, of the picture's short side
 MARGIN = 0.05  # of the short side: the rim of a lesion often reaches beyond its mask
 NOTICEABLE = 0.01  # of the square's pixels
+ORDINARY = 95  # percent of the pictures, whose number is at most the limit that squares are held against
 DIGITS = 4
 
 
@@ -55,51 +58,70 @@ def free_square(mask: npt.NDArray[np.bool_]) -> tuple[tuple[int, int], int] | No
     return None
 
 
-def summary(outlined: Sequence[float]) -> dict[str, Any]:
-    """How often and how much is outlined.
+def summary(squares: Sequence[Mapping[str, Any]], pictures: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """How often and how much is outlined, and whether the uncertainty notices.
 
     Args:
-        outlined: of each square the outlined share of its pixels, at least two squares.
+        squares: ``outlined``, the outlined share of the square's pixels, and ``number``, its uncertainty; at least two.
+        pictures: ``number`` of the pictures with their lesions.
 
     Returns:
         ``squares``; ``alarms``, those with more than a hundredth outlined, ``alarm_rate`` with its 95 % bootstrap
-        interval ``alarm_interval``; ``any``, those with any pixel outlined; ``mean_share`` of the pixels.
+        interval ``alarm_interval``; ``any``, those with any pixel outlined; ``mean_share`` of the pixels;
+        ``limit``, the number that 95 % of the pictures do not exceed; ``alarms_above_limit``; ``auc``, the share of
+        pairs of an alarm and a picture in which the alarm has the higher number, ties half, None without an alarm.
     """
-    shares = np.asarray(outlined, dtype=np.float64)
-    alarms = (shares > NOTICEABLE).astype(np.float64)
-    low, high = bootstrap_interval(alarms)
+    shares, numbers = (np.array([square[name] for square in squares]) for name in ("outlined", "number"))
+    ordinary = np.array([picture["number"] for picture in pictures])
+    is_alarm = shares > NOTICEABLE
+    low, high = bootstrap_interval(is_alarm.astype(np.float64))
+    limit = float(np.quantile(ordinary, ORDINARY / 100, method="higher"))
+    rises = numbers[is_alarm, None] - ordinary
     return {
         "squares": len(shares),
-        "alarms": int(alarms.sum()),
-        "alarm_rate": round(float(alarms.mean()), DIGITS),
+        "alarms": int(is_alarm.sum()),
+        "alarm_rate": round(float(is_alarm.mean()), DIGITS),
         "alarm_interval": [round(float(low), DIGITS), round(float(high), DIGITS)],
         "any": int((shares > 0).sum()),
         "mean_share": round(float(shares.mean()), DIGITS),
+        "limit": limit,
+        "alarms_above_limit": int((numbers[is_alarm] > limit).sum()),
+        "auc": round(float((np.sign(rises).mean() + 1) / 2), DIGITS) if is_alarm.any() else None,
     }
 
 
-def measure(cases: Sequence[Mapping[str, str]], segmenter: Segmenter) -> list[dict[str, Any]]:
-    """Segment the square beside each lesion.
+def measure(
+    cases: Sequence[Mapping[str, str]], segmenter: Segmenter
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Segment each picture, and the square beside its lesion.
 
     Args:
         cases: records with ``name``, ``image`` and ``label`` (paths of pictures).
         segmenter: the bundle's network and configuration.
 
     Returns:
-        A record for each picture that has a square: ``name``, ``side`` in pixels, ``outlined`` share of its pixels.
+        For each picture that has a square its ``name``, ``side`` in pixels, ``outlined`` share of the square and
+        ``number``, the uncertainty there; and for each picture its ``name`` and ``number``.
     """
-    records = []
+    squares, pictures = [], []
     with tempfile.TemporaryDirectory() as folder:
         for case in cases:
+            pictures.append({"name": case["name"], "number": _number(segmenter(case["image"]))})
             with Image.open(case["label"]) as mask, Image.open(case["image"]) as picture:
                 square = free_square(np.asarray(mask.convert("L")) > 0)
                 if square is None:
                     continue
                 (row, column), side = square
                 picture.convert("RGB").crop((column, row, column + side, row + side)).save(f"{folder}/square.png")
-            outlined = float((segmenter(f"{folder}/square.png").mask > 0).mean())
-            records.append({"name": case["name"], "side": side, "outlined": round(outlined, DIGITS)})
-    return records
+            found = segmenter(f"{folder}/square.png")
+            outlined = round(float((found.mask > 0).mean()), DIGITS)
+            squares.append({"name": case["name"], "side": side, "outlined": outlined, "number": _number(found)})
+    return squares, pictures
+
+
+def _number(found: Segmentation) -> float:
+    probability, inside = (torch.from_numpy(np.asarray(part)) for part in (found.probability[0], found.mask > 0))
+    return round(float(expected_error(probability, inside)), DIGITS)
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -119,18 +141,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         cases = validation_cases(options.data, val_ids=options.val_ids)
         segmenter = Segmenter(options.bundle, weights=options.checkpoint)
-        records = measure(cases, segmenter)
-        if len(records) < 2:
-            raise ValueError(f"{len(records)} of {len(cases)} pictures have room beside their lesion; two are needed.")
+        squares, pictures = measure(cases, segmenter)
+        if len(squares) < 2:
+            raise ValueError(f"{len(squares)} of {len(cases)} pictures have room beside their lesion; two are needed.")
     except (ValueError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    found = summary([record["outlined"] for record in records])
-    print(f"{found['alarms']} of {found['squares']} squares without a lesion have more than a hundredth outlined")
+    found = summary(squares, pictures)
+    print(f"{found['alarms']} of {found['squares']} squares without a lesion have more than a hundredth outlined,")
+    print(f"{found['alarms_above_limit']} of them with a number above {found['limit']}, as 1 picture in 20 has it")
     if options.write is not None:
         weights = options.checkpoint or segmenter.bundle / "models" / "model.pt"
-        about = {"pictures": len(cases), "weights": hashlib.sha256(weights.read_bytes()).hexdigest()[:12]}
-        write_json(options.write, {**about, **found, "records": records, "machine": describe_machine()})
+        about = {"weights": hashlib.sha256(weights.read_bytes()).hexdigest()[:12]}
+        every = {"of_squares": squares, "of_pictures": pictures}
+        write_json(options.write, {**about, **found, **every, "machine": describe_machine()})
         print(f"written: {options.write}")
     return 0
 
