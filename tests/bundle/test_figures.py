@@ -1,5 +1,6 @@
 """Every figure in the documents comes from a result file."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -223,6 +224,14 @@ def test_the_words_about_pictures_drawn_by_number_give_the_figures_of_the_result
     assert f"on the other {len(own) - len(drawn_more)} JA changes by {mean[0]:+.3f}, and the interval holds 0" in text
     assert low[0] < 0 < high[0]
 
+    after, before = (figures_of(f"final/isic2017_fold0/{name}/seed0") for name in ("recipe_matched", "banet"))
+    assert len(after) == 600
+    for words, late in (("from 12000 on", True), ("below", False)):
+        numbers = [number for number in sorted(after) if (number >= 12_000) == late]
+        mean, (low, high) = paired([after], [before], numbers)
+        ja, boundary = (f"{mean[k]:+.3f} ({low[k]:.3f} to {high[k]:.3f})" for k in (0, 1))
+        assert f"the {len(numbers)} {words} JA {ja} and Boundary IoU {boundary}" in text
+
 
 def test_the_words_about_the_mean_of_networks_give_the_figures_of_the_result_files():
     text = " ".join((ROOT / "docs" / "validation.md").read_text().split())
@@ -252,6 +261,30 @@ def test_the_words_about_the_mean_of_networks_give_the_figures_of_the_result_fil
     shipped = [overall("skin_lesion_validation")["metrics"][name]["mean"] for name in ("ja", "boundary_iou")]
     assert np.mean(list(after.values()), axis=0)[:2] == pytest.approx(shipped, abs=1e-4)
     assert f"and their mean reaches {shipped[0]:.3f} ({shipped[0]:.4f}) and Boundary IoU {shipped[1]:.3f}" in text
+
+
+def test_the_words_about_the_mean_on_a_fold_give_the_figures_of_the_result_files():
+    text = " ".join((ROOT / "docs" / "validation.md").read_text().split())
+
+    def of(name):
+        return figures_of(f"final/isic2017_fold0/{name}")
+
+    mean, parts = of("mean_of_two_matched/seed0"), [of(f"finer_matched/seed{seed}") for seed in (0, 1)]
+    plain, finer = of("banet/seed0"), of("finer_sturdy/seed0")
+    late, early = ([n for n in sorted(mean) if (n >= 12_000) == is_late] for is_late in (True, False))
+    assert [len(late), len(early)] == [273, 327]
+
+    def change(after, before, numbers, k):
+        middle, (low, high) = paired(after, before, numbers)
+        return f"{middle[k]:+.3f} ({low[k]:.3f} to {high[k]:.3f})"
+
+    ja, boundary = (change([mean, mean], parts, sorted(mean), k) for k in (0, 1))
+    assert f"changes JA by {ja} and Boundary IoU by {boundary} against the two" in text
+    ja, boundary = (change([mean], [plain], late, k) for k in (0, 1))
+    assert f"than BA-Net at 128 pixels by JA {ja} and Boundary IoU {boundary}" in text
+    ja, boundary = (change([mean], [finer], late, k) for k in (0, 1))
+    assert f"without drawing by number by JA {ja} and Boundary IoU {boundary}" in text
+    assert f"on the other 327 it is worse than that one by JA {change([mean], [finer], early, 0)}" in text
 
 
 def test_the_words_about_the_hippocampus_in_slices_give_the_figures_of_both_runs():
@@ -299,3 +332,44 @@ def test_the_words_about_worse_pictures_give_the_figures_of_both_weights():
     for words, name in (("JA is", "ja"), ("Boundary IoU", "boundary_iou")):
         mean, past = (content["metrics"][name]["mean"] for content in (after, earlier))
         assert f"{words} {mean:.4f} after {past:.4f}" in text
+
+
+def test_the_words_about_pictures_without_a_lesion_give_the_figures_of_the_result_files():
+    def background(name):
+        return json.loads((RESULTS / f"skin_lesion_background{name}.json").read_text())
+
+    text = " ".join((ROOT / "docs" / "validation.md").read_text().split())
+    card = " ".join((ROOT / "bundle" / "docs" / "README.md").read_text().split())
+    now = background("")
+    shipped = hashlib.sha256((ROOT / "bundle" / "models" / "model.pt").read_bytes()).hexdigest()
+    assert shipped.startswith(now["weights"])
+    assert f"cut out of {now['squares']} of the {len(now['of_pictures'])} validation pictures" in text
+    low, high = now["alarm_interval"]
+    rate = f"({now['alarm_rate']:.0%}, interval {low:.0%} to {high:.0%}), on average {now['mean_share']:.0%}"
+    assert f"in {now['alarms']} of {now['squares']}** {rate.replace('%', ' %')} of its pixels" in text
+    assert f"in {now['alarms_above_limit']} of these {now['alarms']} it lies above {now['limit']:.2f}" in text
+    assert f"the higher number of the two in {100 * now['auc']:.0f} % of all pairs" in text
+    assert f"of {now['squares']} squares of skin" in card
+    assert f"is outlined in {now['alarms']}. " in card
+    assert f"{now['alarms_above_limit']} of these have a number above {now['limit']:.2f}" in card
+
+    before = figures_of("final/isic2017_official/again_mean_matched/seed0")
+    wary = figures_of("final/isic2017_official/wary_mean_matched/seed0")
+    ja, boundary = np.mean(list(wary.values()), axis=0)[:2]
+    mean, (low, high) = paired([wary], [before], sorted(before))
+    changes = [f"({mean[k]:+.3f}, {low[k]:.3f} to {high[k]:.3f})" for k in (0, 1)]
+    found = background("_wary")
+    assert f"leave {found['alarms']} of {found['squares']} ({100 * found['alarm_rate']:.0f} %). JA is then" in text
+    assert (
+        f"JA is then {ja:.3f} {changes[0]} and Boundary IoU {boundary:.3f} {changes[1]}, and one lesion is missed"
+        in text
+    )
+    rarely = np.mean(list(figures_of("final/isic2017_official/rarely_wary_mean_matched/seed0").values()), axis=0)[0]
+    found = background("_rarely_wary")
+    assert f"leave {found['alarms']} of {found['squares']} at JA {rarely:.3f}" in text
+    single = sorted(
+        np.mean([row[0] for row in figures_of(f"final/isic2017_official/{name}/seed{seed}").values()])
+        for name in ("wary_matched", "rarely_wary_matched")
+        for seed in range(3)
+    )
+    assert f"single networks lie between {single[0]:.3f} and {single[-1]:.3f}" in text
