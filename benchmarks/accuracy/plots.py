@@ -141,7 +141,7 @@ def draw_curves(report: Report, path: Path) -> bool:
     if not curves:
         return False
     width, height = 640, max(320, LINE * (len(curves) + 4))
-    legend = max(LABELS, *(32 + _width(report.title(name)) + MARGIN for name in curves))
+    legend = max(LABELS, *(32 + _width(report.curve_title(name)) + MARGIN for name in curves))
     canvas = _Canvas(width + legend, height)
     left, right, top, bottom = 56, width - MARGIN, MARGIN + LINE, height - 2 * LINE
     epochs = [epoch for curve in curves.values() for epoch in curve[0]]
@@ -167,7 +167,7 @@ def draw_curves(report: Report, path: Path) -> bool:
         if number >= len(COLOURS):  # the same colour again, with dots
             for point in [*points, (width + 12, y)]:
                 canvas.dot(*point, color)
-        canvas.text(width + 32, y, report.title(name))
+        canvas.text(width + 32, y, report.curve_title(name))
     canvas.save(path)
     return True
 

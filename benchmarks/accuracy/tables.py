@@ -102,6 +102,15 @@ class Report:
         """What the tables call an experiment."""
         return str(self.first[experiment]["title"])
 
+    def curve_title(self, experiment: str) -> str:
+        """The title, with the cases that its learning curve follows where those of others follow other cases."""
+        followed = self._followed(experiment)
+        same = all(self._followed(other) == followed for other in self.results)
+        return self.title(experiment) if same else f"{self.title(experiment)} ({followed})"
+
+    def _followed(self, experiment: str) -> str:
+        return _any_of(part["curve_of"] for result in self.results[experiment] for part in parts_of(result))
+
     def differences(self, metric: str) -> dict[str, Difference]:
         """Every other method minus BA-Net; empty without BA-Net, methods without a common seed left out."""
         base = self.scores.get(BASELINE)
@@ -223,7 +232,7 @@ class Report:
         note = (
             f"Measured on {where}, other work beside it is possible; times are means over "
             "seeds, validation included. GFLOP: one picture, a multiply-add counting as two. The curve follows "
-            f"{next(iter(self.first.values()))['curve_of']} on the working grid and selects nothing."
+            f"{_any_of(run['curve_of'] for run in runs)} on the working grid and selects nothing."
         )
         return f"{_table(headings, rows)}\n\n{note}"
 

@@ -214,3 +214,12 @@ def test_a_budget_that_names_a_baseline_is_compared_with_it():
     assert complete["cpu/pictures"] == groups["cpu/pictures"]
     difference = Report("recipe/pictures", complete["recipe/pictures"]).differences("ja")["unet"]
     assert difference.mean == pytest.approx(0.1)
+
+
+def test_methods_whose_curves_follow_other_cases_say_which():
+    assert Report(NAME, RESULTS).curve_title("unet") == "U-Net"
+    other = {**make_result("unet", 0, [0.8, 0.6]), "curve_of": "all held-back cases"}
+    report = Report(NAME, [RESULTS[0], other])
+    assert report.curve_title("unet") == "U-Net (all held-back cases)"
+    assert report.curve_title("banet") == "BA-Net (first 100 held-back cases)"
+    assert "The curve follows first 100 held-back cases or all held-back cases on the" in report.table_of_costs()
