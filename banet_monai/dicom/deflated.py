@@ -38,18 +38,22 @@ def deflated_from(file: BinaryIO) -> int | None:
         ValueError: for an element of undefined length.
     """
     has_preamble = file.read(PREAMBLE + 4)[PREAMBLE:] == b"DICM"
-    place = file.seek(PREAMBLE + 4 if has_preamble else 0)
-    is_deflated = False
+    begin = place = file.seek(PREAMBLE + 4 if has_preamble else 0)
+    is_deflated, has_types = False, True
     while (start := file.read(8))[:2] == META_GROUP:
-        size = int.from_bytes(start[6:8], "little")
-        if start[4:6] in LONG_VR:
+        vr = start[4:6]
+        has_type = b"AA" <= vr <= b"ZZ" and vr.isupper()
+        has_types = (
+            has_type if place == begin else has_types
+        )  # old files leave the types out here too: then all of them
+        size = int.from_bytes(start[6:8] if has_types and has_type else start[4:8], "little")
+        is_long = has_types and vr in LONG_VR
+        if is_long:
             size = int.from_bytes(file.read(4), "little")
-        elif not start[4:6].isalpha():  # old files leave the types out here too
-            size = int.from_bytes(start[4:8], "little")
         if size == UNDEFINED_LENGTH:
             raise ValueError("file meta information of undefined length")
         is_deflated |= DeflatedExplicitVRLittleEndian.encode() in file.read(min(size, UID_SIZE))
-        place = file.seek(place + len(start) + (4 if start[4:6] in LONG_VR else 0) + size)
+        place = file.seek(place + (12 if is_long else 8) + size)
     if file.seek(0, os.SEEK_END) < place:
         raise EOFError("the file ends within its file meta information")
     return place if is_deflated else None

@@ -57,7 +57,47 @@ def _inside(mask: NDArray[np.bool_], side: int) -> NDArray[np.int32]:
     return inside
 
 
-class RandLesionCropd(RandomizableTransform, MapTransform):
+class _SquareCropd(RandomizableTransform, MapTransform):
+    """A square of pictures and their mask, brought to one size; where it lies, if there is one, :meth:`draw` says.
+
+    Args:
+        keys, size, prob, scale, label_key, label_keys, allow_missing_keys: as for the classes below.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        size: int,
+        prob: float,
+        scale: Sequence[float],
+        label_key: str,
+        label_keys: KeysCollection,
+        allow_missing_keys: bool,
+    ) -> None:
+        MapTransform.__init__(self, keys, allow_missing_keys)
+        RandomizableTransform.__init__(self, prob)
+        if not 0 < scale[0] <= scale[1] <= 1:
+            raise ValueError(f"scale must be two rising shares of the short side in (0, 1], got {tuple(scale)}.")
+        if size < 1:
+            raise ValueError(f"size must be at least 1 pixel, got {size}.")
+        self.size, self.scale = size, tuple(scale)
+        self.label_key, self.label_keys = label_key, ensure_tuple(label_keys)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        mask = _mask_of(data, self.label_key, list(self.key_iterator(data)))
+        result = dict(data)
+        if (drawn := self.draw(mask)) is None:
+            return result
+        for key in self.key_iterator(result):
+            result[key] = _cut(result[key], *drawn, self.size, is_label=key in self.label_keys)
+        return result
+
+    def draw(self, mask: NDArray[np.bool_]) -> tuple[tuple[int, int], int] | None:
+        """First pixel and side of a square for a mask ``(x, y)``, or None where the picture is to stay."""
+        raise NotImplementedError
+
+
+class RandLesionCropd(_SquareCropd):
     """A random square of the picture, brought to one size: part of it about the lesion, or at its outline.
 
     With the chance ``prob`` the square's side is drawn from ``scale``; then, with the chance ``outline_prob``, a pixel
@@ -95,21 +135,10 @@ class RandLesionCropd(RandomizableTransform, MapTransform):
         label_keys: KeysCollection = ("label",),
         allow_missing_keys: bool = False,
     ) -> None:
-        MapTransform.__init__(self, keys, allow_missing_keys)
-        RandomizableTransform.__init__(self, prob)
-        _check_size(size, scale)
+        super().__init__(keys, size, prob, scale, label_key, label_keys, allow_missing_keys)
         if not 0 <= keep <= 1 or not 0 <= outline_prob <= 1:
             raise ValueError(f"keep and outline_prob must lie in [0, 1], got {keep} and {outline_prob}.")
-        self.size, self.scale, self.keep, self.outline_prob = size, tuple(scale), keep, outline_prob
-        self.label_key, self.label_keys = label_key, ensure_tuple(label_keys)
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        mask = _mask_of(data, self.label_key, list(self.key_iterator(data)))
-        start, side = self.draw(mask)
-        result = dict(data)
-        for key in self.key_iterator(result):
-            result[key] = _cut(result[key], start, side, self.size, is_label=key in self.label_keys)
-        return result
+        self.keep, self.outline_prob = keep, outline_prob
 
     def draw(self, mask: NDArray[np.bool_]) -> tuple[tuple[int, int], int]:
         """First pixel and side of a square for a mask ``(x, y)``."""
@@ -140,7 +169,7 @@ class RandLesionCropd(RandomizableTransform, MapTransform):
         return x, y
 
 
-class RandBackgroundCropd(RandomizableTransform, MapTransform):
+class RandBackgroundCropd(_SquareCropd):
     """Now and then a square without any lesion, brought to one size: so a network learns that there may be none.
 
     The square's side is drawn from ``scale`` and shrinks until a place is free of the mask and of ``margin`` around it,
@@ -173,22 +202,10 @@ class RandBackgroundCropd(RandomizableTransform, MapTransform):
         label_keys: KeysCollection = ("label",),
         allow_missing_keys: bool = False,
     ) -> None:
-        MapTransform.__init__(self, keys, allow_missing_keys)
-        RandomizableTransform.__init__(self, prob)
-        _check_size(size, scale)
+        super().__init__(keys, size, prob, scale, label_key, label_keys, allow_missing_keys)
         if not 0 <= margin < 1:
             raise ValueError(f"margin must be a share of the short side in [0, 1), got {margin}.")
-        self.size, self.scale, self.margin = size, tuple(scale), margin
-        self.label_key, self.label_keys = label_key, ensure_tuple(label_keys)
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        mask = _mask_of(data, self.label_key, list(self.key_iterator(data)))
-        result = dict(data)
-        if (drawn := self.draw(mask)) is None:
-            return result
-        for key in self.key_iterator(result):
-            result[key] = _cut(result[key], *drawn, self.size, is_label=key in self.label_keys)
-        return result
+        self.margin = margin
 
     def draw(self, mask: NDArray[np.bool_]) -> tuple[tuple[int, int], int] | None:
         """First pixel and side of a square for a mask ``(x, y)``, or None where the picture is to stay."""
@@ -207,13 +224,6 @@ class RandBackgroundCropd(RandomizableTransform, MapTransform):
             return None
         x, y = (int(place) for place in places[int(self.R.randint(len(places)))])
         return (x, y), side
-
-
-def _check_size(size: int, scale: Sequence[float]) -> None:
-    if not 0 < scale[0] <= scale[1] <= 1:
-        raise ValueError(f"scale must be two rising shares of the short side in (0, 1], got {tuple(scale)}.")
-    if size < 1:
-        raise ValueError(f"size must be at least 1 pixel, got {size}.")
 
 
 def _mask_of(data: Mapping[Hashable, Any], label_key: str, keys: Sequence[Hashable]) -> NDArray[np.bool_]:

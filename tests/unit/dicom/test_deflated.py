@@ -54,6 +54,23 @@ def test_neither_does_a_missing_preamble_nor_missing_types(deflated):
     assert deflated_from(io.BytesIO(bytes(128) + b"DICM" + untyped + b"\x4b\x04")) == 132 + 8 + len(name)
 
 
+def test_a_length_that_spells_a_type_is_a_length_where_the_first_element_has_none():
+    def untyped(element, value):
+        return b"\x02\x00" + struct.pack("<HI", element, len(value)) + value
+
+    size = int.from_bytes(b"UI", "little")
+    syntax = untyped(0x10, DeflatedExplicitVRLittleEndian.encode())
+    meta = untyped(0, bytes(4)) + untyped(2, bytes(size)) + syntax
+    assert deflated_from(io.BytesIO(bytes(128) + b"DICM" + meta + b"\x4b\x04")) == 132 + len(meta)
+
+
+def test_a_single_element_may_lack_its_type():
+    typed = b"\x02\x00\x02\x00UI" + struct.pack("<H", 2) + b"1\0"
+    name = DeflatedExplicitVRLittleEndian.encode()
+    meta = typed + b"\x02\x00\x10\x00" + struct.pack("<I", len(name)) + name
+    assert deflated_from(io.BytesIO(bytes(128) + b"DICM" + meta)) == 132 + len(meta)
+
+
 def test_files_of_other_syntaxes_and_other_files_are_left_alone(tmp_path):
     plain = write(image(np.zeros((8, 8), np.uint8)), tmp_path / "x.dcm", syntax=ExplicitVRLittleEndian).read_bytes()
     for data in (plain, b"", b"no DICOM", bytes(300), DeflatedExplicitVRLittleEndian.encode()):
