@@ -20,7 +20,7 @@ from tqdm import tqdm
 from banet_monai.export import OptimizedBANet, optimized_form
 from banet_monai.flags import as_flag, as_number
 from banet_monai.machine import in_parts
-from banet_monai.networks.depthwise import quick_depthwise
+from banet_monai.networks.gradients import quick_gradients
 from banet_monai.windows import PADDING_MODES, Grid, Predict, blend_windows
 
 __all__ = ["AutocastInferer", "FlipInferer", "SegmentationInferer", "autocast_dtype"]
@@ -82,7 +82,7 @@ class AutocastInferer(Inferer):
             image = image.to(memory_format=torch.channels_last if image.ndim == 4 else torch.channels_last_3d)
         dtype = autocast_dtype(self.amp, image.device)
         autocast = torch.autocast(image.device.type, dtype=dtype, enabled=dtype is not None)
-        with autocast, quick_depthwise(image.device, dtype):
+        with autocast, quick_gradients(image.device, dtype):
             output = network(image, *args, **kwargs)
         return output.float() if isinstance(output, torch.Tensor) else output
 

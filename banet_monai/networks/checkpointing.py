@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from banet_monai.flags import as_flag
 from banet_monai.networks.banet import BANet
-from banet_monai.networks.depthwise import depthwise_as_now
+from banet_monai.networks.gradients import gradients_as_now
 from banet_monai.networks.mobilenet import MobileNet
 
 __all__ = ["checkpoint_activations"]
@@ -54,13 +54,13 @@ class _Checkpointed:
 
     def _contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         """Surroundings of the first and of the second computation."""
-        return nullcontext(), _again(self.module, depthwise_as_now())
+        return nullcontext(), _again(self.module, gradients_as_now())
 
 
 @contextmanager
-def _again(module: nn.Module, convolutions: AbstractContextManager[Any]) -> Iterator[None]:
-    """The second computation: with the forms of convolutions of the first one, whose results it must have again."""
-    with convolutions, _keep_statistics(module):
+def _again(module: nn.Module, forms: AbstractContextManager[Any]) -> Iterator[None]:
+    """The second computation: with the forms of operations of the first one, whose results it must have again."""
+    with forms, _keep_statistics(module):
         yield
 
 

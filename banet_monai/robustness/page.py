@@ -47,7 +47,7 @@ def page(summary: Mapping[str, Any], *, title: str = "Robustness") -> str:
         section(
             "figures",
             "All figures",
-            el("p", None, "Mean with a 95 % interval over cases."),
+            el("p", None, "Mean with a 95 % interval over cases." if summary["cases"] > 1 else "Of a single case."),
             _table(figures_cells(summary)),
         ),
         section("failed", "Cases left out", missing) if failed else None,

@@ -101,14 +101,30 @@ def _panel(clean: Mapping[str, Any], conditions: Sequence[Mapping[str, Any]]) ->
     for series in reversed(SERIES):  # JA on top
         points = [at(index, row[series.figure]["mean"]) for index, row in enumerate(rows)]
         for index, row in enumerate(rows):
-            low, high = (at(index, end) for end in row[series.figure]["interval"])
-            ends = {"x1": f"{low[0]:.1f}", "x2": f"{low[0]:.1f}", "y1": f"{low[1]:.1f}", "y2": f"{high[1]:.1f}"}
-            parts.append(el("line", {**ends, "stroke": series.color, "stroke-width": 1}))
+            parts.append(_bar([at(index, end) for end in row[series.figure]["interval"] or ()], series))
         parts.append(_line(points, series))
         for row, point in zip(rows, points, strict=True):
             told = f"{series.name} {row[series.figure]['mean']:.3f}"
             parts.append(_mark(*point, series, told))
     return Html("".join(parts))
+
+
+def _bar(ends: Sequence[tuple[float, float]], series: _Series) -> Html:
+    """An interval from its lower to its upper end; nothing for a single case, which has none."""
+    if not ends:
+        return Html("")
+    (x, low), (_, high) = ends
+    return el(
+        "line",
+        {
+            "x1": f"{x:.1f}",
+            "x2": f"{x:.1f}",
+            "y1": f"{low:.1f}",
+            "y2": f"{high:.1f}",
+            "stroke": series.color,
+            "stroke-width": 1,
+        },
+    )
 
 
 def _line(points: Sequence[tuple[float, float]], series: _Series) -> Html:

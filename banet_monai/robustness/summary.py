@@ -3,7 +3,7 @@
 The rule, in the units of JA:
 
 * A shift **breaks** the outlines when the mean JA falls by more than 0.05 against the same cases without it, and the
-  95 % interval of that fall leaves out 0.
+  95 % interval of that fall leaves out 0. A single case has no interval; then the fall alone decides.
 * The rise of the uncertainty number is worth as much error as the line through the clean cases says: error (1 - JA)
   over number, by least squares; with less than 10 cases, or a number that does not vary or does not rise with the
   error, one to one, because the number is an expected error.
@@ -44,7 +44,8 @@ def summarise(rows: Sequence[CaseRow], *, failures: Mapping[str, str] | None = N
         seed: of the bootstrap over cases.
 
     Returns:
-        JSON values: ``cases``, ``failed``, ``rule`` and ``conditions``.
+        JSON values: ``cases``, ``failed``, ``rule`` and ``conditions``. With a single case every ``interval`` of the
+        conditions is None: one case says nothing of how much cases differ.
 
     Raises:
         ValueError: without rows, without the clean condition, or when conditions are of different cases.
@@ -83,16 +84,16 @@ def slope_of(number: Values, error: Values) -> tuple[float, bool]:
     return (slope, True) if slope > 0 else (1.0, False)
 
 
-def verdict_of(fall: float, lowest_fall: float, rise: float, slope: float) -> str:
+def verdict_of(fall: float, lowest_fall: float | None, rise: float, slope: float) -> str:
     """One of :data:`HOLDS`, :data:`NOTICED`, :data:`UNNOTICED`.
 
     Args:
         fall: of the mean JA.
-        lowest_fall: lower end of its interval.
+        lowest_fall: lower end of its interval; None where there is none.
         rise: of the mean number.
         slope: of :func:`slope_of`.
     """
-    if fall <= BREAKS or lowest_fall <= 0:
+    if fall <= BREAKS or (lowest_fall is not None and lowest_fall <= 0):
         return HOLDS
     return UNNOTICED if slope * rise < NOTICED_SHARE * fall else NOTICED
 
@@ -124,7 +125,8 @@ def _condition(
     if corruption is None:
         return result
     worth = round(slope * rise["mean"], DIGITS)
-    verdict = verdict_of(fall["mean"], fall["interval"][0], rise["mean"], slope)
+    lowest_fall = fall["interval"][0] if fall["interval"] else None
+    verdict = verdict_of(fall["mean"], lowest_fall, rise["mean"], slope)
     return {**result, "fall_of_ja": fall, "rise_of_number": rise, "rise_is_worth": worth, "verdict": verdict}
 
 
@@ -133,18 +135,24 @@ def _column(rows: Mapping[str, CaseRow], names: Sequence[str], field: str) -> Va
 
 
 def _mean(values: Values, seed: int) -> dict[str, Any]:
+    if len(values) == 1:
+        return _figure(float(values[0]), None)
     low, high = bootstrap_interval(values, seed=seed, resamples=RESAMPLES, level=LEVEL)
-    return {
-        "mean": round(float(values.mean()), DIGITS),
-        "interval": [round(float(low), DIGITS), round(float(high), DIGITS)],
-    }
+    return _figure(float(values.mean()), (float(low), float(high)))
 
 
 def _calibration(sums: Values, seed: int) -> dict[str, Any]:
     """Expected calibration error of the pixels of all cases together, and its interval over cases."""
+    value = float(calibration_error(sums.sum(axis=0)))
+    if len(sums) == 1:
+        return _figure(value, None)
     rng, cases = np.random.default_rng(seed), len(sums)
     drawn = rng.multinomial(cases, np.full(cases, 1 / cases), size=RESAMPLES).astype(np.float64)
     errors = calibration_error(np.einsum("rc,cpb->rpb", drawn, sums))
     low, high = np.quantile(errors, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    value = float(calibration_error(sums.sum(axis=0)))
-    return {"mean": round(value, DIGITS), "interval": [round(float(low), DIGITS), round(float(high), DIGITS)]}
+    return _figure(value, (float(low), float(high)))
+
+
+def _figure(mean: float, interval: tuple[float, float] | None) -> dict[str, Any]:
+    ends = None if interval is None else [round(end, DIGITS) for end in interval]
+    return {"mean": round(mean, DIGITS), "interval": ends}

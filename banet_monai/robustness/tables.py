@@ -26,7 +26,7 @@ NONE = "none"
 
 
 def to_csv(summary: Mapping[str, Any]) -> str:
-    """One line per condition; intervals as ``*_low`` and ``*_high``."""
+    """One line per condition; intervals as ``*_low`` and ``*_high``, empty for a single case, which has none."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     columns = [f"{name}{end}" for name in (*FIGURES, *COMPARED) for end in ("", "_low", "_high")]
@@ -37,7 +37,7 @@ def to_csv(summary: Mapping[str, Any]) -> str:
         figures: list[object] = []
         for name in (*FIGURES, *COMPARED):
             figure = row.get(name)
-            figures += ["", "", ""] if figure is None else [figure["mean"], *figure["interval"]]
+            figures += ["", "", ""] if figure is None else [figure["mean"], *(figure["interval"] or ["", ""])]
         head = [row["corruption"], row["strength"], row["amount"], row["unit"], summary["cases"]]
         writer.writerow([*head, *figures, row["missed"], row.get("rise_is_worth", ""), row.get("verdict", "")])
     return text.getvalue()
@@ -87,9 +87,11 @@ def rule_in_words(summary: Mapping[str, Any]) -> str:
         if rule["slope_from_clean_cases"]
         else "one to one, because the clean cases give no line"
     )
+    falls = f"when the mean JA falls by more than {rule['breaks']:g} and the 95 % interval of that fall leaves out 0"
+    if summary["cases"] == 1:
+        falls = f"when the JA of this single case, which has no interval, falls by more than {rule['breaks']:g}"
     return (
-        f"A shift breaks the outlines when the mean JA falls by more than {rule['breaks']:g} and the 95 % interval of "
-        f"that fall leaves out 0. The uncertainty notices when the rise of its number is worth at least "
+        f"A shift breaks the outlines {falls}. The uncertainty notices when the rise of its number is worth at least "
         f"{100 * rule['noticed_share']:.0f} % of the fall; a rise is worth {slope}."
     )
 
@@ -112,6 +114,8 @@ def _amounts(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _with_interval(figure: Mapping[str, Any], sign: str = "") -> str:
+    if figure["interval"] is None:
+        return f"{figure['mean']:{sign}.3f}"
     low, high = figure["interval"]
     return f"{figure['mean']:{sign}.3f} ({low:.3f} to {high:.3f})"
 

@@ -6,7 +6,7 @@ from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from banet_monai.networks import BANet, checkpoint_activations
-from banet_monai.networks.depthwise import quick_depthwise
+from banet_monai.networks.gradients import quick_gradients
 
 
 def tiny(**options):
@@ -67,7 +67,7 @@ def test_gradients_and_statistics_are_the_same(options):
 def test_gradients_are_the_same_in_bfloat16_with_the_quick_forms_of_depthwise_convolutions():
     plain = tiny(encoder="mobilenet_v2", separable=True)
     saving, x = checkpoint_activations(copy.deepcopy(plain)), torch.rand(2, 3, 64, 64)
-    with torch.autocast("cpu", torch.bfloat16), quick_depthwise(torch.device("cpu"), torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16), quick_gradients(torch.device("cpu"), torch.bfloat16):
         outputs = [network.train()(x)["mask"] for network in (plain, saving)]
     for output in outputs:
         output.float().mean().backward()  # outside, as a trainer does it

@@ -68,10 +68,12 @@ def test_falls_and_rises_are_those_that_were_put_in() -> None:
         (0.06, 0.01, 0.029, 1.0, UNNOTICED),
         (0.06, 0.01, 0.02, 2.0, NOTICED),
         (0.30, 0.20, -0.1, 1.0, UNNOTICED),  # surer of itself on worse outlines
+        (0.06, None, 0.03, 1.0, NOTICED),  # a single case, without an interval
+        (0.05, None, 0.00, 1.0, HOLDS),
     ],
 )
 def test_the_rule_is_the_one_that_is_written_down(
-    fall: float, lowest: float, rise: float, slope: float, verdict: str
+    fall: float, lowest: float | None, rise: float, slope: float, verdict: str
 ) -> None:
     assert verdict_of(fall, lowest, rise, slope) == verdict
 
@@ -145,3 +147,17 @@ def test_the_plot_has_a_panel_for_each_kind_and_four_lines_in_it() -> None:
     assert len(panels) == 2
     for panel in panels:
         assert len([part for part in panel if part.tag.endswith("polyline")]) == 4
+
+
+def test_a_single_case_has_figures_and_no_interval(tmp_path: Path) -> None:
+    summary = summarise(rows(1))
+    found = by_name(summary)
+    assert found["blur", 5]["fall_of_ja"] == {"mean": pytest.approx(0.3), "interval": None}
+    assert found["clean", 0]["ece"] == {"mean": pytest.approx(0.1), "interval": None}
+    assert found["blur", 1]["verdict"] == HOLDS
+    assert found["noise", 5]["verdict"] == UNNOTICED  # a rise of 0.05 for a fall of 0.3
+    page, *_ = write_results(tmp_path, summary, rows(1))
+    assert "the JA of this single case, which has no interval" in page.read_text(encoding="utf-8")
+    assert "95 %" not in page.read_text(encoding="utf-8")
+    line = list(csv.DictReader(io.StringIO((tmp_path / "robustness.csv").read_text())))[2]
+    assert (line["fall_of_ja"], line["fall_of_ja_low"], line["fall_of_ja_high"]) == ("0.3", "", "")
