@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-__all__ = ["FusedConvolution", "dilated_by_taps", "fuse_chain"]
+__all__ = ["FusedConvolution", "computes_as", "dilated_by_taps", "fuse_chain"]
 
 MANY_CHANNELS, WIDE_DILATION = 2048, 4  # from where on dilated_by_taps pays
 
@@ -182,6 +182,11 @@ def fuse_chain(module: nn.Module) -> nn.Sequential:
         act = layers.pop(0) if layers and _is_activation(layers[0]) else None
         fused.append(FusedConvolution(layer, norm, act))
     return nn.Sequential(*fused)
+
+
+def computes_as(module: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether ``module`` is of this kind and computes as the kind does: a subclass may do something else."""
+    return isinstance(module, kind) and type(module).forward is kind.forward
 
 
 def _flatten(module: nn.Module) -> Iterator[nn.Module]:

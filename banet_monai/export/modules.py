@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from monai.networks.nets.resnet import ResNetBlock, ResNetBottleneck
 from torch import nn
 
-from banet_monai.export.fusing import FusedConvolution, fuse_chain
+from banet_monai.export.fusing import FusedConvolution, computes_as, fuse_chain
 from banet_monai.networks.blocks import (
     ASPP,
     Decoder,
@@ -92,8 +92,8 @@ class FastMultiTask(MiniMultiTaskLearning):
         self.mask_out, self.edge_out = fuse_chain(module.mask_out), fuse_chain(module.edge_out)
         self.aggregate = fuse_chain(module.aggregate)
         self.mask_head, self.edge_head = fuse_chain(module.mask_head), fuse_chain(module.edge_head)  # type: ignore[assignment]
-        attention = module.attention
-        reverse = attention is not None and attention.reverse
+        attention = copy.deepcopy(module.attention)
+        reverse = attention is not None and computes_as(attention, InteractiveAttention) and attention.reverse
         self.attention = _FastReverseAttention() if reverse else attention
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 from weakref import WeakKeyDictionary
 
@@ -11,7 +12,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from banet_monai.export.fusing import FusedConvolution, fuse_chain
+from banet_monai.export.fusing import FusedConvolution, computes_as, fuse_chain
 from banet_monai.export.modules import (
     FastASPP,
     FastCrossFeatureFusion,
@@ -23,11 +24,20 @@ from banet_monai.export.modules import (
     shell,
 )
 from banet_monai.networks.banet import BANet
-from banet_monai.networks.blocks import ASPP, MiniMultiTaskLearning, PyramidEdgeExtraction
+from banet_monai.networks.blocks import (
+    ASPP,
+    CrossFeatureFusion,
+    Decoder,
+    MiniMultiTaskLearning,
+    PyramidEdgeExtraction,
+)
+from banet_monai.networks.encoders import ResNetEncoder
+from banet_monai.networks.mobilenet import MobileNet
 
 __all__ = ["OptimizedBANet", "fused_copy", "optimize", "optimized_form"]
 
 COMPILE_MODES = ("default", "reduce-overhead", "max-autotune")
+_PACKAGES = ("banet_monai", "monai", "torch")
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
@@ -138,7 +148,8 @@ class _AtLeastFloat32(nn.Module):
 def fused_copy(network: nn.Module) -> BANet:
     """A copy of a network in evaluation with all its modules in their fast form, of the same type and device.
 
-    It is made of PyTorch's own operations and can be traced and exported.
+    It is made of PyTorch's own operations and can be traced and exported. A part of the network that holds modules of
+    other packages, put in place of ours, is copied as it is.
 
     Args:
         network: stays as it is; nothing is shared with it.
@@ -149,29 +160,45 @@ def fused_copy(network: nn.Module) -> BANet:
     if not isinstance(network, BANet):
         hint = "; give the BANet inside it" if isinstance(getattr(network, "module", None), BANet) else ""
         raise TypeError(f"optimize() knows the modules of a BANet, got {type(network).__name__}{hint}.")
-    levels, fast = levels_of(network.encoder), shell(network)
-    fast.encoder = fast_encoder(network.encoder)  # type: ignore[assignment]
-    fast.context = FastASPP(network.context) if isinstance(network.context, ASPP) else fuse_chain(network.context)
-    fast.edges = nn.ModuleList(
-        FastEdgeExtraction(module) for module in network.edges if isinstance(module, PyramidEdgeExtraction)
+    fast = shell(network)
+    levels = levels_of(network.encoder) if _is_known(network.encoder) else tuple(range(len(network.edges)))
+    forms: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
+        ResNetEncoder: fast_encoder,
+        MobileNet: fast_encoder,
+        ASPP: FastASPP,
+        PyramidEdgeExtraction: FastEdgeExtraction,
+        MiniMultiTaskLearning: FastMultiTask,
+        CrossFeatureFusion: lambda _: FastCrossFeatureFusion(levels),
+        Decoder: lambda module: FastDecoder(module, levels),
+    }
+
+    def fast_form(module: nn.Module) -> Any:
+        if not _is_known(module):
+            return copy.deepcopy(module)
+        known = [form for kind, form in forms.items() if computes_as(module, kind)]
+        return known[0](module) if known else fuse_chain(module)
+
+    fast.encoder, fast.context, fast.cross, fast.decoder = (
+        fast_form(module) for module in (network.encoder, network.context, network.cross, network.decoder)
     )
-    fast.tasks = nn.ModuleList(
-        FastMultiTask(module) if isinstance(module, MiniMultiTaskLearning) else fuse_chain(module)
-        for module in network.tasks
-    )
-    fast.cross = FastCrossFeatureFusion(levels)  # type: ignore[assignment]
-    fast.decoder = FastDecoder(network.decoder, levels)  # type: ignore[assignment]
+    fast.edges = nn.ModuleList(fast_form(module) for module in network.edges)
+    fast.tasks = nn.ModuleList(fast_form(module) for module in network.tasks)
     fast.dropout = nn.Identity()
     fast.head = nn.Sequential(*fuse_chain(network.head), _AtLeastFloat32())  # type: ignore[assignment]
     return fast.eval()
+
+
+def _is_known(part: nn.Module) -> bool:
+    """Whether it is made of modules of this package and of those that it uses; others may compute anything."""
+    return all(type(module).__module__.partition(".")[0] in _PACKAGES for module in part.modules())
 
 
 def optimized_form(network: Any, dtype: torch.dtype) -> Any:
     """The optimized form of a network that computes without gradients in evaluation, made once and kept with it.
 
     It is made again when weights were changed or moved: in place, as ``load_state_dict`` and ``to`` do it, or by any
-    optimizer of ``torch.optim``, also a fused one, whose writes PyTorch does not count. A write through ``.data`` is
-    not seen.
+    optimizer of ``torch.optim``, also a fused one, whose writes PyTorch does not count; or when a part was replaced. A
+    write through ``.data`` is not seen.
 
     Args:
         network: anything that an inferer calls.
@@ -179,24 +206,26 @@ def optimized_form(network: Any, dtype: torch.dtype) -> Any:
 
     Returns:
         :func:`optimize` of a :class:`BANet`. ``network`` itself when it is something else, when a part of it is in
-        training mode (as dropout is for Monte Carlo samples), when gradients are wanted, or when its ``forward`` was
-        replaced (as ``monai.networks.trt_compile`` does).
+        training mode (as dropout is for Monte Carlo samples), when gradients are wanted, when its ``forward`` was
+        replaced (as ``monai.networks.trt_compile`` does), or when a part of it has forward hooks, which would not be
+        called.
     """
     if not isinstance(network, BANet) or torch.is_grad_enabled() or "forward" in vars(network):
         return network
-    tensors: list[tuple[int, int]] = []
+    parts: list[tuple[int, int]] = []
     modules: list[nn.Module] = [network]
     while modules:  # quicker than modules(), which keeps names and a memory
         module = modules.pop()
         modules += [child for child in module._modules.values() if child is not None]
-        if module.training:
+        if module.training or module._forward_hooks or module._forward_pre_hooks:
             return network
+        parts.append((id(module), id(type(module))))
         for tensor in (*module._parameters.values(), *module._buffers.values()):
             if tensor is not None:
                 if tensor.is_inference():  # its changes are not counted
                     return network
-                tensors.append((tensor.data_ptr(), tensor._version))
-    state = (dtype, tuple(tensors))
+                parts.append((tensor.data_ptr(), tensor._version))
+    state = (dtype, tuple(parts))
     known = _FORMS.get(network)
     if known is None or known[0] != state:
         known = _FORMS[network] = (state, optimize(network, dtype=dtype))

@@ -4,6 +4,7 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 
+from banet_monai.export import optimized_form
 from banet_monai.losses import BANetLoss
 from banet_monai.networks import BANet, initialize_weights
 from benchmarks.accuracy.definitions import load_definitions
@@ -76,8 +77,11 @@ def test_a_variant_keeps_the_interface_of_ba_net_and_its_encoder(vary):
     maps = network.train()(picture)
     assert [len(maps[key]) for key in ("stage_masks", "stage_edges")] == [4, 4]
     assert BANetLoss()(maps, torch.ones(2, 1, 64, 64)).item() > 0
-    assert network.eval()(picture).shape == (2, 1, 64, 64)
+    logits = network.eval()(picture)
+    assert logits.shape == (2, 1, 64, 64)
     assert network.encoder.name == "mobilenet_v2"
+    with torch.no_grad():  # as validation in training computes it
+        torch.testing.assert_close(optimized_form(network, torch.float32)(picture), logits, rtol=1e-3, atol=1e-4)
 
 
 def test_pooled_maps_of_a_constant_map_are_that_map_where_differences_are_zero():

@@ -8,6 +8,8 @@ from torch import nn
 from banet_monai.export import OptimizedBANet, fused_copy, optimize, optimized_form
 from banet_monai.export.fusing import FusedConvolution, fuse_chain
 from banet_monai.networks import BANet, on_device
+from banet_monai.networks.blocks import InteractiveAttention, MiniMultiTaskLearning
+from banet_monai.networks.encoders import ResNetEncoder
 
 SWITCHES = [
     {},
@@ -285,6 +287,82 @@ def test_a_chain_is_one_operation_per_convolution():
     assert [type(layer) for layer in fuse_chain(chain)] == [FusedConvolution, FusedConvolution]
 
 
+# --- parts that are not this package's
+
+
+class Doubled(nn.Module):
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, *inputs):
+        outputs = self.module(*inputs)
+        return [2 * x for x in outputs] if isinstance(outputs, list | tuple) else 2 * outputs
+
+
+class OwnTask(MiniMultiTaskLearning):
+    def forward(self, x):
+        stage, mask, edge = super().forward(x)
+        return 3 * stage, mask, edge
+
+
+class OwnAttention(InteractiveAttention):
+    def forward(self, mask, edge):
+        return mask - edge, edge
+
+
+class OwnChain(nn.Sequential):
+    def forward(self, x):
+        return -super().forward(x)
+
+
+class OwnConvolution(nn.Conv2d):
+    def forward(self, x):
+        return super().forward(x).square()
+
+
+def own_class(module, kind):
+    module.__class__ = kind
+    return module
+
+
+PARTS = {
+    "encoder": lambda network: setattr(network, "encoder", own_class(network.encoder, OwnEncoder)),
+    "context": lambda network: setattr(network, "context", Doubled(network.context)),
+    "edges": lambda network: network.edges.__setitem__(1, Doubled(network.edges[1])),
+    "tasks": lambda network: network.tasks.__setitem__(0, own_class(network.tasks[0], OwnTask)),
+    "attention": lambda network: setattr(network.tasks[2], "attention", OwnAttention()),
+    "chain": lambda network: setattr(network.tasks[3], "mask_in", OwnChain(*network.tasks[3].mask_in)),
+    "convolution": lambda network: setattr(network.edges[0].fuse, "conv", own_convolution(network.edges[0].fuse.conv)),
+    "cross": lambda network: setattr(network, "cross", Doubled(network.cross)),
+    "decoder": lambda network: setattr(network, "decoder", Doubled(network.decoder)),
+}
+
+
+class OwnEncoder(ResNetEncoder):
+    def forward(self, x):
+        return super().forward(x.flip(1))
+
+
+def own_convolution(conv):
+    own = OwnConvolution(conv.in_channels, conv.out_channels, conv.kernel_size, bias=conv.bias is not None)
+    own.load_state_dict(conv.state_dict())
+    return own.eval()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_in_place_of_one_of_ours_computes_what_it_computes(part):
+    network = tiny()
+    x = image(network)
+    plain = optimized_form(network, torch.float32)(x)
+    PARTS[part](network)
+    network.eval()
+    expected = network(x)
+    assert not torch.allclose(expected, plain, rtol=1e-2)
+    close(optimized_form(network, torch.float32)(x), expected)
+
+
 # --- the form that inferers use
 
 
@@ -303,7 +381,7 @@ def test_form_is_made_once_and_again_for_other_weights_or_types():
     close(after(x), network(x))
 
 
-@pytest.mark.parametrize("change", ["training", "dropout", "gradients", "forward", "other"])
+@pytest.mark.parametrize("change", ["training", "dropout", "gradients", "forward", "hook", "hook before", "other"])
 def test_network_that_cannot_be_replaced_is_used_itself(change):
     network = tiny(dropout=0.5)
     if change == "training":
@@ -312,6 +390,10 @@ def test_network_that_cannot_be_replaced_is_used_itself(change):
         network.dropout.train()
     elif change == "forward":
         network.forward = network.forward
+    elif change == "hook":
+        network.edges[0].register_forward_hook(lambda *_: None)
+    elif change == "hook before":
+        network.register_forward_pre_hook(lambda *_: None)
     elif change == "other":
         network = nn.Identity()
     with torch.set_grad_enabled(change == "gradients"):
@@ -323,6 +405,7 @@ def test_form_goes_with_its_network():
     from banet_monai.export import optimizing
 
     network = tiny()
+    gc.collect()
     count = len(optimizing._FORMS)
     optimized_form(network, torch.float32)
     assert len(optimizing._FORMS) == count + 1
