@@ -14,6 +14,7 @@ from banet_monai.data.cases import Case, named
 from banet_monai.data.datalists import find_cases, split_cases
 from banet_monai.data.masks import mask_ids, read_mask
 from banet_monai.data.probe import UnreadableFileError, probe
+from banet_monai.dicom.parsing import looks_like_dicom
 
 __all__ = ["DatasetReport", "check_dataset", "require_valid"]
 
@@ -21,6 +22,10 @@ Items = Sequence[Mapping[str, str]]
 
 logger = logging.getLogger(__name__)
 
+FOR_PICTURES = (
+    "and the network of this task is trained on pictures: save its slices as pictures, or choose a task with a 3D "
+    "network"
+)
 SMALLEST_SIDE = 2  # a picture of one pixel, row or column has no outline
 
 
@@ -102,8 +107,7 @@ def check_dataset(
             dictionaries ``{"image": path, "label": path, "name": name}``.
         validation: the validation cases, where ``dataset`` gives the training cases.
         num_classes: number of foreground classes that the masks may hold.
-        spatial_dims: 2 where the network is trained on pictures, 3 on volumes; None takes both. Folders of DICOM series
-            are not looked into.
+        spatial_dims: 2 where the network is trained on pictures, 3 on volumes; None takes both.
         val_fraction: share of the cases split off for validation; this and the next three are for folders and lists.
         seed: seed of the split.
         val_ids: file that names the validation cases.
@@ -230,7 +234,7 @@ def _examine(case: Case, num_classes: int, spatial_dims: int | None) -> _Finding
     wanted, given = _without_single_axes(facts.size), _without_single_axes(size)
     if facts.size and sum(length >= SMALLEST_SIDE for length in facts.size[:3]) < 2:
         return _Finding("too_small", f"{_shown(image)} has {_times(facts.size)} pixels, nothing can be outlined in it")
-    if misfit := _misfit(facts.size, spatial_dims):
+    if misfit := _series_misfit(image, spatial_dims) if image.is_dir() else _misfit(facts.size, spatial_dims):
         return _Finding("unfit", f"{_shown(image)} {misfit}", facts.digest)
     # the axes of a volume's mask may come in another order, and are turned when it is loaded
     is_turned = len(wanted) == len(given) == 3 and sorted(wanted) == sorted(given)
@@ -253,10 +257,15 @@ def _misfit(size: tuple[int, ...], spatial_dims: int | None) -> str:
         return ""
     if spatial_dims > 2:
         return f"is a picture of {_times(axes)}, and the network of this task is trained on volumes"
-    return (
-        f"is a volume of {_times(axes)}, and the network of this task is trained on pictures: save its slices as "
-        "pictures, or choose a task with a 3D network"
-    )
+    return f"is a volume of {_times(axes)}, {FOR_PICTURES}"
+
+
+def _series_misfit(folder: Path, spatial_dims: int | None) -> str:
+    """The same for a folder: with several DICOM files it is a series of slices, one file alone says what it is."""
+    files = [file for file in folder.iterdir() if file.is_file() and looks_like_dicom(file)]
+    if len(files) == 1:
+        return _misfit(probe(files[0]).size, spatial_dims)
+    return f"is a series of {len(files)} DICOM files, {FOR_PICTURES}" if files and spatial_dims == 2 else ""
 
 
 def _copies(

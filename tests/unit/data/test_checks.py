@@ -75,6 +75,23 @@ def test_volumes_for_a_network_of_pictures_are_named_before_training(root, tmp_p
     assert not check_dataset(cases).unfit
 
 
+def test_folders_of_dicom_are_held_against_the_network(root):
+    for name, count in (("series", 3), ("slice", 1)):
+        for number in range(count):
+            write(image(np.ones((6, 8), np.int16)), root / name / f"{number}.dcm")
+    (root / "series" / "notes.txt").write_text("nothing")
+    mask = {"series": volume(root, "m3", 8, 6, 3), "slice": volume(root, "m1", 8, 6, 1)}
+    series, single = ({"image": str(root / name), "label": mask[name]["label"]} for name in mask)
+    cases = training_cases(str(root))
+    report = check_dataset([*cases, series, single], spatial_dims=2)
+    assert [entry.partition(": ")[0].split("/")[-1] for entry in report.errors] == [
+        "series is a series of 3 DICOM files, and the network of this task is trained on pictures"
+    ]
+    (found,) = check_dataset([series, single], spatial_dims=3).errors
+    assert found.endswith("slice is a picture of 8 x 6, and the network of this task is trained on volumes")
+    assert check_dataset([series, single]).ok
+
+
 def test_pictures_for_a_network_of_volumes_are_named_before_training(root):
     cases = [*training_cases(str(root), limit=1), volume(root, "v", 8, 6, 4)]
     with pytest.raises(
