@@ -61,6 +61,13 @@ class _Canvas:
         box = [(value + sign * radius) * SCALE for sign in (-1, 1) for value in (x, y)]
         self.draw.ellipse(box, fill=color)
 
+    def square(self, x: float, y: float, color: tuple[int, int, int], radius: float = 4) -> None:
+        self.draw.rectangle([(value + sign * radius) * SCALE for sign in (-1, 1) for value in (x, y)], fill=color)
+
+    def ring(self, x: float, y: float, color: tuple[int, int, int], radius: float = 4) -> None:
+        self.dot(x, y, color, radius)
+        self.dot(x, y, (255, 255, 255), radius - 2)
+
     def text(self, x: float, y: float, words: str, anchor: str = "lm", color: tuple[int, int, int] = INK) -> None:
         self.draw.text((x * SCALE, y * SCALE), words, fill=color, font=self.font, anchor=anchor)
 
@@ -164,9 +171,10 @@ def draw_curves(report: Report, path: Path) -> bool:
         points = [at(epoch, value) for epoch, value in zip(steps, means, strict=True)]
         canvas.line(points, color, 2)
         canvas.line([(width, y), (width + 24, y)], color, 3)
-        if number >= len(COLOURS):  # the same colour again, with dots
+        mark = (None, canvas.dot, canvas.square, canvas.ring)[number // len(COLOURS) % 4]  # of the same colour again
+        if mark:
             for point in [*points, (width + 12, y)]:
-                canvas.dot(*point, color)
+                mark(*point, color)
         canvas.text(width + 32, y, report.curve_title(name))
     canvas.save(path)
     return True

@@ -78,13 +78,38 @@ def test_the_words_about_the_comparison_give_the_differences_of_the_result_files
     for words, found in (("the JA changes by", ja), ("the Boundary IoU by", boundary)):
         *first, last = (f"{found[part]:+.3f}" for part in parts)
         assert f"{words} {', '.join(first)} and {last}" in text
-    for peer in ("unet", "deeplabv3"):
+    for peer in ("unet", "deeplabv3", "fcn", "cenet"):
         assert f"JA {-ja[peer]:+.3f}, Boundary IoU {-boundary[peer]:+.3f}" in text
     finer, hd95 = "banet_stride_2", report.differences("hd95")["banet_stride_2"]
     assert (
         f"JA changes by {ja[finer]:+.3f}, Boundary IoU by {boundary[finer]:+.3f}, and HD95 is {hd95.mean:.1f}" in text
     )
     assert hd95.by_cases[0] > 0
+
+
+def test_the_words_about_other_forms_and_losses_give_the_differences_of_the_result_files():
+    report = tables.Report("cpu/isic2017", tables.load_results(tables.RESULTS)["cpu/isic2017"])
+    ja, boundary = (report.differences(metric) for metric in ("ja", "boundary_iou"))
+    text = " ".join((ROOT / "docs" / "validation.md").read_text().split())
+    forms = ["no_aspp", "pooled_maps", "learned_gates", "forward_gate", "kernels_357", "os8", "edge_0"]
+    spans = []
+    for found in (ja, boundary):
+        values = [found[f"banet_{form}"] for form in forms]
+        assert all(value.by_cases[0] < 0 < value.by_cases[1] for value in values)
+        spans.append(f"{min(value.mean for value in values):+.3f} to {max(value.mean for value in values):+.3f}")
+    assert f"change the JA by {spans[0]} and the Boundary IoU by {spans[1]}; every interval holds 0" in text
+
+    def words(name, join=" and "):
+        return f"{ja[name].mean:+.3f}{join}{boundary[name].mean:+.3f}"
+
+    assert f"cross-entropy JA {words('banet_no_dice', ' and Boundary IoU ')}" in text
+    assert f"a boundary loss beside both {words('banet_boundary_loss')}" in text
+    assert f"as a stage's output {words('banet_mask_output')}" in text
+    for name in ("banet_no_dice", "banet_boundary_loss", "banet_mask_output"):
+        assert boundary[name].by_cases[1] < 0
+    assert ja["banet_no_dice"].by_cases[1] < 0
+    for name in ("banet_boundary_loss", "banet_mask_output"):
+        assert ja[name].by_cases[0] < 0 < ja[name].by_cases[1]
 
 
 def test_the_words_about_finer_pictures_give_the_differences_of_the_result_files():
@@ -224,8 +249,7 @@ def test_the_words_about_pictures_drawn_by_number_give_the_figures_of_the_result
     assert f"on the other {len(own) - len(drawn_more)} JA changes by {mean[0]:+.3f}, and the interval holds 0" in text
     assert low[0] < 0 < high[0]
 
-    after, before = (figures_of(f"final/isic2017_fold0/{name}/seed0") for name in ("recipe_matched", "banet"))
-    assert len(after) == 600
+    after, before = (of_folds(name) for name in ("recipe_matched", "banet"))
     for words, late in (("from 12000 on", True), ("below", False)):
         numbers = [number for number in sorted(after) if (number >= 12_000) == late]
         mean, (low, high) = paired([after], [before], numbers)
@@ -263,28 +287,39 @@ def test_the_words_about_the_mean_of_networks_give_the_figures_of_the_result_fil
     assert f"and their mean reaches {shipped[0]:.3f} ({shipped[0]:.4f}) and Boundary IoU {shipped[1]:.3f}" in text
 
 
-def test_the_words_about_the_mean_on_a_fold_give_the_figures_of_the_result_files():
+def of_folds(experiment, seed=0):
+    """Figures of all 1800 training pictures, each by the network that was trained without it."""
+    folds = [figures_of(f"final/isic2017_fold{fold}/{experiment}/seed{seed}") for fold in range(3)]
+    together = {number: figures for fold in folds for number, figures in fold.items()}
+    assert [len(fold) for fold in folds] == [600] * 3
+    assert len(together) == 1800
+    return together
+
+
+def test_the_words_about_the_recipe_on_three_folds_give_the_figures_of_the_result_files():
     text = " ".join((ROOT / "docs" / "validation.md").read_text().split())
-
-    def of(name):
-        return figures_of(f"final/isic2017_fold0/{name}")
-
-    mean, parts = of("mean_of_two_matched/seed0"), [of(f"finer_matched/seed{seed}") for seed in (0, 1)]
-    plain, finer = of("banet/seed0"), of("finer_sturdy/seed0")
+    plain, finer, mean = (of_folds(name) for name in ("banet", "finer_sturdy", "mean_of_two_matched"))
+    parts = [of_folds("finer_matched", seed) for seed in (0, 1)]
     late, early = ([n for n in sorted(mean) if (n >= 12_000) == is_late] for is_late in (True, False))
-    assert [len(late), len(early)] == [273, 327]
+    assert [len(late), len(early)] == [802, 998]
 
     def change(after, before, numbers, k):
         middle, (low, high) = paired(after, before, numbers)
         return f"{middle[k]:+.3f} ({low[k]:.3f} to {high[k]:.3f})"
 
-    ja, boundary = (change([mean, mean], parts, sorted(mean), k) for k in (0, 1))
+    def both(after, before, numbers):
+        ja, boundary = (change(after, before, numbers, k) for k in (0, 1))
+        return f"JA {ja} and Boundary IoU {boundary}"
+
+    assert f"than BA-Net at 128 pixels by {both(parts, [plain] * 2, sorted(mean))}, and than" in text
+    assert f"without drawing by number by {both(parts, [finer] * 2, sorted(mean))}" in text
+    assert f"12000 on it is {both(parts, [plain] * 2, late)} over BA-Net, and {both(parts, [finer] * 2, late)}" in text
+    assert f"998 below it is {both(parts, [plain] * 2, early)} over BA-Net" in text
+    assert f"and JA {change(parts, [finer] * 2, early, 0)} over the finer one" in text
+    ja, boundary = (change([mean] * 2, parts, sorted(mean), k) for k in (0, 1))
     assert f"changes JA by {ja} and Boundary IoU by {boundary} against the two" in text
-    ja, boundary = (change([mean], [plain], late, k) for k in (0, 1))
-    assert f"than BA-Net at 128 pixels by JA {ja} and Boundary IoU {boundary}" in text
-    ja, boundary = (change([mean], [finer], late, k) for k in (0, 1))
-    assert f"without drawing by number by JA {ja} and Boundary IoU {boundary}" in text
-    assert f"on the other 327 it is worse than that one by JA {change([mean], [finer], early, 0)}" in text
+    ja, boundary = (change([mean] * 2, parts, late, k) for k in (0, 1))
+    assert f"(on the 802 by {ja} and {boundary})" in text
 
 
 def test_the_words_about_the_hippocampus_in_slices_give_the_figures_of_both_runs():

@@ -5,7 +5,7 @@ import copy
 import pytest
 from PIL import Image
 
-from benchmarks.accuracy.plots import ticks
+from benchmarks.accuracy.plots import draw_curves, ticks
 from benchmarks.accuracy.progress import table_of_progress
 from benchmarks.accuracy.tables import Report, load_results, main, with_baselines
 from tests.unit.benchmarks.accuracy_results import make_result, write_results
@@ -183,6 +183,24 @@ def test_report_and_both_plots_are_written_beside_the_results(tmp_path):
     for kind in ("curves", "differences"):
         with Image.open(results / f"cpu_pictures_{kind}.png") as picture:
             assert len(picture.getcolors(maxcolors=1 << 24)) > 2, kind  # not an empty sheet
+
+
+def test_curves_of_one_colour_have_marks_that_tell_them_apart(tmp_path):
+    one = make_result("banet", 0, [0.8, 0.6])
+    report = Report(NAME, [one, *({**one, "experiment": f"form_{number}"} for number in range(24))])
+    assert draw_curves(report, tmp_path / "curves.png")
+    with Image.open(tmp_path / "curves.png") as picture:
+        # the middle of the legend's line, below it, and to the right below: black where the first colour is drawn
+        places = [[(652, y), (652, y + 3), (655, y + 3)] for y in (48 + 24 * row for row in (0, 8, 16, 24))]
+        seen = [
+            ["black" if sum(picture.getpixel((2 * x, 2 * y))) < 100 else "white" for x, y in place] for place in places
+        ]
+    assert seen == [
+        ["black", "white", "white"],  # line
+        ["black", "black", "white"],  # dot
+        ["black", "black", "black"],  # square
+        ["white", "black", "white"],  # ring
+    ]
 
 
 def test_without_ba_net_no_plot_of_differences_is_drawn(tmp_path):
