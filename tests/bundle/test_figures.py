@@ -91,7 +91,7 @@ def test_the_words_about_other_forms_and_losses_give_the_differences_of_the_resu
     report = tables.Report("cpu/isic2017", tables.load_results(tables.RESULTS)["cpu/isic2017"])
     ja, boundary = (report.differences(metric) for metric in ("ja", "boundary_iou"))
     text = " ".join((ROOT / "docs" / "validation.md").read_text().split())
-    forms = ["no_aspp", "pooled_maps", "learned_gates", "forward_gate", "kernels_357", "os8", "edge_0"]
+    forms = ["no_aspp", "pooled_maps", "learned_gates", "forward_gate", "kernels_357", "os8"]
     spans = []
     for found in (ja, boundary):
         values = [found[f"banet_{form}"] for form in forms]
@@ -102,9 +102,19 @@ def test_the_words_about_other_forms_and_losses_give_the_differences_of_the_resu
     def words(name, join=" and "):
         return f"{ja[name].mean:+.3f}{join}{boundary[name].mean:+.3f}"
 
+    edge = [found["banet_edge_0"] for found in (ja, boundary)]
+    assert f"loss on the edge maps JA {edge[0].mean:+.3f} and Boundary IoU {edge[1].mean:+.3f}. Over the cases" in text
+    assert edge[0].by_both is not None
+    assert edge[0].by_both[0] < 0 < edge[0].by_cases[0]
+    assert edge[1].by_cases[0] < 0 < edge[1].by_cases[1]
     assert f"cross-entropy JA {words('banet_no_dice', ' and Boundary IoU ')}" in text
     assert f"a boundary loss beside both {words('banet_boundary_loss')}" in text
     assert f"as a stage's output {words('banet_mask_output')}" in text
+    again = json.loads((ROOT / "docs" / "results" / "comparison_control.json").read_text())
+    (first,) = [run for run in report.results["banet"] if run["seed"] == 0]
+    metrics = [run["summary"]["overall"]["metrics"] for run in (again, first)]
+    apart = (f"{metrics[0][name]['mean'] - metrics[1][name]['mean']:+.3f}" for name in ("ja", "boundary_iou"))
+    assert f"comes out {' and '.join(apart)} apart" in text
     for name in ("banet_no_dice", "banet_boundary_loss", "banet_mask_output"):
         assert boundary[name].by_cases[1] < 0
     assert ja["banet_no_dice"].by_cases[1] < 0
