@@ -184,7 +184,7 @@ def fused_copy(network: nn.Module) -> BANet:
     fast.edges = nn.ModuleList(fast_form(module) for module in network.edges)
     fast.tasks = nn.ModuleList(fast_form(module) for module in network.tasks)
     fast.dropout = nn.Identity()
-    fast.head = nn.Sequential(*fuse_chain(network.head), _AtLeastFloat32())  # type: ignore[assignment]
+    fast.head = nn.Sequential(fast_form(network.head), _AtLeastFloat32())  # type: ignore[assignment]
     return fast.eval()
 
 

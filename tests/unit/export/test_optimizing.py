@@ -336,6 +336,7 @@ PARTS = {
     "convolution": lambda network: setattr(network.edges[0].fuse, "conv", own_convolution(network.edges[0].fuse.conv)),
     "cross": lambda network: setattr(network, "cross", Doubled(network.cross)),
     "decoder": lambda network: setattr(network, "decoder", Doubled(network.decoder)),
+    "head": lambda network: setattr(network.head, "conv", own_convolution(network.head.conv)),
 }
 
 
