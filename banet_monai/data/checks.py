@@ -226,6 +226,7 @@ def _examine(case: Case, num_classes: int, spatial_dims: int | None) -> _Finding
     current = _shown(image)
     try:
         facts = probe(image)
+        misfit = _series_misfit(image, spatial_dims) if image.is_dir() else _misfit(facts.size, spatial_dims)
         current = _shown(label)
         size = probe(label).size
     except UnreadableFileError as error:
@@ -234,7 +235,7 @@ def _examine(case: Case, num_classes: int, spatial_dims: int | None) -> _Finding
     wanted, given = _without_single_axes(facts.size), _without_single_axes(size)
     if facts.size and sum(length >= SMALLEST_SIDE for length in facts.size[:3]) < 2:
         return _Finding("too_small", f"{_shown(image)} has {_times(facts.size)} pixels, nothing can be outlined in it")
-    if misfit := _series_misfit(image, spatial_dims) if image.is_dir() else _misfit(facts.size, spatial_dims):
+    if misfit:
         return _Finding("unfit", f"{_shown(image)} {misfit}", facts.digest)
     # the axes of a volume's mask may come in another order, and are turned when it is loaded
     is_turned = len(wanted) == len(given) == 3 and sorted(wanted) == sorted(given)

@@ -43,9 +43,8 @@ def deflated_from(file: BinaryIO) -> int | None:
     while (start := file.read(8))[:2] == META_GROUP:
         vr = start[4:6]
         has_type = b"AA" <= vr <= b"ZZ" and vr.isupper()
-        has_types = (
-            has_type if place == begin else has_types
-        )  # old files leave the types out here too: then all of them
+        if place == begin:
+            has_types = has_type  # old files leave the types out here too: then all of them
         size = int.from_bytes(start[6:8] if has_types and has_type else start[4:8], "little")
         is_long = has_types and vr in LONG_VR
         if is_long:

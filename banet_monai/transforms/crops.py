@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
@@ -92,9 +93,9 @@ class _SquareCropd(RandomizableTransform, MapTransform):
             result[key] = _cut(result[key], *drawn, self.size, is_label=key in self.label_keys)
         return result
 
+    @abstractmethod
     def draw(self, mask: NDArray[np.bool_]) -> tuple[tuple[int, int], int] | None:
         """First pixel and side of a square for a mask ``(x, y)``, or None where the picture is to stay."""
-        raise NotImplementedError
 
 
 class RandLesionCropd(_SquareCropd):

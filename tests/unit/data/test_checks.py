@@ -91,6 +91,10 @@ def test_folders_of_dicom_are_held_against_the_network(root):
     assert found.endswith("slice is a picture of 8 x 6, and the network of this task is trained on volumes")
     assert check_dataset([series, single]).ok
 
+    (root / "slice" / "0.dcm").write_bytes(b"no DICOM")
+    broken, _ = check_dataset([series, single], spatial_dims=2).errors
+    assert broken.split("/")[-1] == "slice is no DICOM file"
+
 
 def test_pictures_for_a_network_of_volumes_are_named_before_training(root):
     cases = [*training_cases(str(root), limit=1), volume(root, "v", 8, 6, 4)]
