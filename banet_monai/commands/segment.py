@@ -60,6 +60,12 @@ RESULT = re.compile(r"_(mask|overlay|uncertainty|variance|information|boundary|p
 @series_option
 @click.option("--seg-kind", type=NearestChoice(SEG_KINDS), help="Kind of DICOM SEG.  [default: binary]")
 @click.option("--threshold", type=Share(), metavar="X", help="Probability that counts as inside.")
+@click.option(
+    "--smallest-part",
+    type=Share(),
+    metavar="X",
+    help="Drop parts of a picture's mask below this share of the largest; 0 keeps all.",
+)
 @result_options
 @click.option("--structured-report", is_flag=True, help="Also measure and write DICOM SR; needs dicom-seg in --format.")
 @click.option(
@@ -84,6 +90,7 @@ def segment(
     rules: list[str],
     seg_kind: str | None,
     threshold: float | None,
+    smallest_part: float | None,
     extras: ResultOptions,
     structured_report: bool,
     irregular: str | None,
@@ -115,6 +122,7 @@ def segment(
         "format": ",".join(chosen) or None,
         "seg_kind": seg_kind,
         "threshold": threshold,
+        "smallest_part": smallest_part,
         "irregular": irregular,
         "series": rules or None,
         "no_paths": no_paths or None,
@@ -174,7 +182,9 @@ def _check_place(source: str, output: Path) -> None:
 
 
 def _check_threshold(plan: Plan) -> None:
-    if "threshold" in plan.changes and '"@threshold"' not in json.dumps(plan.task.config()):
+    """Refuse what only a threshold needs for a task in which classes exclude each other."""
+    used = json.dumps(plan.task.config())
+    if unused := [name for name in ("threshold", "smallest_part") if name in plan.changes and f'"@{name}"' not in used]:
         raise click.UsageError(
-            f"the task '{plan.task.name}' has several classes, of which the likeliest wins; no threshold is used."
+            f"the task '{plan.task.name}' has several classes, of which the likeliest wins; no {unused[0]} is used."
         )

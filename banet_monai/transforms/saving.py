@@ -24,6 +24,7 @@ from banet_monai.flags import as_flag, as_number
 from banet_monai.report.overlays import overlay_picture, overlay_volume
 from banet_monai.transforms.formats import ResultWriter, case_warnings, fitting_format, output_formats
 from banet_monai.transforms.grid import RestoreGridd
+from banet_monai.transforms.parts import small_parts
 from banet_monai.transforms.pictures import PictureReader
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 MODES = ("binary", "multiclass", "multilabel")
+BELOW = 1e-3  # by how much a probability that is put under the threshold stays under it
 # what MONAI Label's writer can write without loss, by the kind of the image; the first where it has another suffix
 LABEL_SUFFIXES = {"picture": (".png", ".tif", ".tiff", ".bmp"), "nifti": (".nii.gz", ".nii")}
 
@@ -65,10 +67,14 @@ class DiscretizeLabelsd(MapTransform):
         mode: ``"binary"``: one channel, ids 0 and 1. ``"multiclass"``: softmax with background as channel 0, the
             largest wins. ``"multilabel"``: a sigmoid per class, channel ``c`` is id ``c + 1``; where classes overlap
             the largest wins.
+        smallest_part: in pictures, parts of an id that are smaller than this share of its largest part become
+            background (:func:`banet_monai.transforms.parts.small_parts`); 0 keeps all, and volumes keep all of theirs.
+            Probabilities that are kept go along: there they end just below the threshold, or are exchanged with the
+            background's where the largest wins.
         allow_missing_keys: pass over keys that a record lacks.
 
     Raises:
-        ValueError: when the number of channels does not fit the mode.
+        ValueError: when the number of channels does not fit the mode, or ``smallest_part`` is not between 0 and 1.
     """
 
     def __init__(
@@ -78,12 +84,16 @@ class DiscretizeLabelsd(MapTransform):
         threshold: float = 0.5,
         mode: str = "binary",
         probability_key: str = "",
+        smallest_part: float | str = 0.0,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         if mode not in MODES:
             raise ValueError(f"mode must be one of {MODES}, got '{mode}'.")
         self.threshold = as_number(threshold, "threshold")
+        self.smallest_part = as_number(smallest_part, "smallest_part")
+        if not 0 <= self.smallest_part <= 1:
+            raise ValueError(f"smallest_part is a share of the largest part, from 0 to 1, got {smallest_part}.")
         self.mode = mode
         self.probability_key = probability_key
 
@@ -91,16 +101,33 @@ class DiscretizeLabelsd(MapTransform):
         d = dict(data)
         for key in self.key_iterator(d):
             pred = d[key]
-            ids = self.label_ids(pred.as_tensor() if isinstance(pred, MetaTensor) else pred)
+            values = pred.as_tensor() if isinstance(pred, MetaTensor) else pred
+            ids = self.label_ids(values)
+            if self.smallest_part and sum(size > 1 for size in ids.shape[1:]) <= 2:
+                ids, values = self._without_small_parts(ids, values)
             if isinstance(pred, MetaTensor):
                 d[key] = MetaTensor(ids, meta=pred.meta, applied_operations=pred.applied_operations)
             else:
                 d[key] = ids
             if self.probability_key:
                 meta = dict(pred.meta) if isinstance(pred, MetaTensor) else {}
-                values = pred.as_tensor() if isinstance(pred, MetaTensor) else pred
                 d[self.probability_key] = MetaTensor(values, meta={**meta, "level": self.threshold})
         return d
+
+    def _without_small_parts(self, ids: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Both without the small parts; the probabilities as they are where nobody keeps them."""
+        found = small_parts(ids[0].cpu().numpy(), self.smallest_part)
+        if not found.any():
+            return ids, values
+        small = torch.from_numpy(found).to(ids.device)
+        if self.probability_key and self.mode == "multiclass":
+            exchanged = torch.where(small, ids.long(), 0)  # elsewhere the background with itself
+            background = values.gather(0, exchanged)
+            values = values.scatter(0, exchanged, values[:1])
+            values[:1] = background
+        elif self.probability_key:
+            values = torch.where(small, values.clamp(max=max(0.0, self.threshold - BELOW)), values)
+        return ids.masked_fill(small, 0), values
 
     def label_ids(self, probabilities: torch.Tensor) -> torch.Tensor:
         """``(C, *spatial)`` floats to ``(1, *spatial)`` uint8."""

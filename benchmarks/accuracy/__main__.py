@@ -1,11 +1,11 @@
-"""``python -m benchmarks.accuracy run``, ``tables``, ``threshold``, ``teach``, ``failures`` and ``background``."""
+"""Commands of ``python -m benchmarks.accuracy``: run, tables, threshold, teach, failures, background, parts."""
 
 from __future__ import annotations
 
 import sys
 from importlib import import_module
 
-COMMANDS = ("run", "tables", "threshold", "teach", "failures", "background")
+COMMANDS = ("run", "tables", "threshold", "teach", "failures", "background", "parts")
 
 
 def main() -> int:

@@ -199,6 +199,7 @@ def lay_over(run: Run, places: Places) -> tuple[dict[str, Any], dict[str, Any]]:
         **where,
         "output_dir": str(place.evaluation),
         "checkpoint": str(place.weights),
+        "smallest_part": 0,  # networks are compared by all that they outline
         **{key: value for key, value in run.settings.items() if key in EVALUATION_KEYS},
         "network_def": content["network_def"],
         **run.evaluation,

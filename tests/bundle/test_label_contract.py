@@ -14,8 +14,10 @@ from banet_monai.transforms import DiscretizeLabelsd
 
 BUNDLE = Path(__file__).resolve().parents[2] / "bundle"
 TASKS = ["", *sorted(path.name for path in (BUNDLE / "tasks").iterdir() if path.is_dir())]
-OPTIONS = {"threshold": 0.5, "overlap": 0.5, "sw_batch_size": 8, "tta": False}
-CHANGED = {"threshold": 0.25, "overlap": 0.125, "sw_batch_size": 3, "tta": True}
+OPTIONS = {"threshold": 0.5, "smallest_part": 0.1, "overlap": 0.5, "sw_batch_size": 8, "tta": False}
+CHANGED = {"threshold": 0.25, "smallest_part": 0.6, "overlap": 0.125, "sw_batch_size": 3, "tta": True}
+OF_A_THRESHOLD = ("threshold", "smallest_part")
+SEVERAL_OBJECTS = ("lung", "polyp")  # tasks whose pictures hold several, of which all parts are kept
 
 
 @pytest.fixture(autouse=True)
@@ -37,10 +39,11 @@ def in_effect(parser: ConfigParser) -> dict:
     """The options as the built parts have them."""
     inferer = parser.get_parsed_content("inferer")
     steps = parser.get_parsed_content("postprocessing").transforms
-    threshold = next(step.threshold for step in steps if isinstance(step, DiscretizeLabelsd))
+    decision = next(step for step in steps if isinstance(step, DiscretizeLabelsd))
     plain = parser.get_parsed_content("plain_inferer")
     return {
-        "threshold": threshold,
+        "threshold": decision.threshold,
+        "smallest_part": decision.smallest_part,
         "overlap": plain.grid.overlap,
         "sw_batch_size": plain.sw_batch_size,
         "tta": inferer.enabled,
@@ -49,20 +52,26 @@ def in_effect(parser: ConfigParser) -> dict:
 
 def displayed(task: str) -> list[str]:
     """The options of a task's panel: where classes exclude each other there is no threshold."""
-    return [name for name in OPTIONS if name != "threshold" or task != "hippocampus"]
+    return [name for name in OPTIONS if name not in OF_A_THRESHOLD or task != "hippocampus"]
+
+
+def defaults(task: str) -> dict:
+    """The options of a task before anybody changes them."""
+    keeps_all = task in (*SEVERAL_OBJECTS, "hippocampus")
+    return {**OPTIONS, "smallest_part": 0 if keeps_all else OPTIONS["smallest_part"]}
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_the_panel_shows_options_with_their_defaults(task):
     assert parser_of(task).get_parsed_content("displayable_configs") == {
-        name: OPTIONS[name] for name in displayed(task)
+        name: defaults(task)[name] for name in displayed(task)
     }
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_what_the_panel_changes_takes_effect_for_one_request(task):
     parser = parser_of(task)
-    assert in_effect(parser) == OPTIONS
+    assert in_effect(parser) == defaults(task)
     for values in (CHANGED, OPTIONS):  # as BundleInferTask.pre_transforms does at every request
         parser["displayable_configs"].update({name: values[name] for name in displayed(task)})
         parser.parse()

@@ -117,8 +117,10 @@ def test_info_names_labels_options_and_strategies(server):
     model = info["models"][NAME]
     assert model["labels"] == {"skin lesion": 1}
     assert (model["type"], model["dimension"]) == ("segmentation", 2)
-    options = {name: model["config"][name] for name in ("threshold", "overlap", "sw_batch_size", "tta")}
-    assert options == {"threshold": 0.5, "overlap": 0.5, "sw_batch_size": 8, "tta": False}
+    options = {
+        name: model["config"][name] for name in ("threshold", "smallest_part", "overlap", "sw_batch_size", "tta")
+    }
+    assert options == {"threshold": 0.5, "smallest_part": 0.1, "overlap": 0.5, "sw_batch_size": 8, "tta": False}
     assert set(info["strategies"]) == {"random", "first", "epistemic"}
     assert set(info["trainers"]) == {NAME}
 

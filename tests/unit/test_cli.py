@@ -243,6 +243,7 @@ def test_options_become_entries_of_the_configuration(picture, out, runs):
     result = banet(
         *("segment", picture, "-o", out, "--format", "nifti,contours", "--format", "dicom-seg", "--format", "nifti"),
         *("--seg-kind", "labelmap", "--threshold", "0.25", "--overlay", "--irregular", "slices", "--no-paths"),
+        *("--smallest-part", "0"),
         *("--series", "modality=CT", "--series", "number=3;number=4", "--device", "cpu", "--set", "sw_batch_size=2"),
         *("--set", "network_def::dropout=0", "--set", "scale=native", "--set", "spacing=[1, 2.5]"),
     )
@@ -252,6 +253,7 @@ def test_options_become_entries_of_the_configuration(picture, out, runs):
         "format": "nifti,contours,dicom-seg",
         "seg_kind": "labelmap",
         "threshold": 0.25,
+        "smallest_part": 0,
         "overlay": True,
         "irregular": "slices",
         "no_paths": True,
@@ -327,9 +329,11 @@ def test_a_task_without_weights_says_how_to_train_them(picture, out, runs, tmp_p
     assert "--weights FILE" in error
 
 
-def test_a_threshold_for_a_task_without_one_is_refused(picture, out, runs):
-    words = ("segment", picture, "-o", out, "--task", "hippocampus", "--weights", picture, "--threshold", "0.4")
-    assert "no threshold is used" in only_error(banet(*words))
+@pytest.mark.parametrize("name", ["threshold", "smallest_part"])
+def test_a_threshold_for_a_task_without_one_is_refused(name, picture, out, runs):
+    option = f"--{name.replace('_', '-')}"
+    words = ("segment", picture, "-o", out, "--task", "hippocampus", "--weights", picture, option, "0.4")
+    assert f"no {name} is used" in only_error(banet(*words))
 
 
 def test_evaluation_gets_its_options_and_configurations(picture, runs, tmp_path):
