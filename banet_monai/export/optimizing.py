@@ -23,6 +23,7 @@ from banet_monai.export.modules import (
     levels_of,
     shell,
 )
+from banet_monai.machine import one_core
 from banet_monai.networks.banet import BANet
 from banet_monai.networks.blocks import (
     ASPP,
@@ -41,6 +42,7 @@ _PACKAGES = ("banet_monai", "monai", "torch")
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
+@one_core()
 def optimize(
     network: nn.Module, *, dtype: torch.dtype = torch.float32, compile_mode: str | None = None
 ) -> OptimizedBANet:

@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from monai.networks.blocks import Convolution
 from torch import nn
 
+from banet_monai.machine import one_core
+
 __all__ = ["LayerSpec", "box_average", "conv_norm_act", "fit_act", "fit_norm", "on_device", "resize_linear"]
 
 LayerSpec = str | tuple[str, dict[str, Any]]
@@ -96,6 +98,7 @@ def conv_norm_act(
     return nn.Sequential(depthwise, mix)
 
 
+@one_core()
 def on_device(network: nn.Module, device: torch.device | str) -> nn.Module:
     """Move a network to a device in the memory order that its convolutions are fastest in: channels last.
 

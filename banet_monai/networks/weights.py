@@ -19,6 +19,8 @@ from urllib.error import URLError
 import torch
 from torch import nn
 
+from banet_monai.machine import one_core
+
 __all__ = ["IMAGENET_URLS", "initialize_weights", "load_encoder_weights", "load_weights", "read_state"]
 
 IMAGENET_URLS = {
@@ -105,6 +107,7 @@ def load_encoder_weights(network: nn.Module, source: str | Path) -> str:
     return line
 
 
+@one_core()
 def load_weights(network: nn.Module, path: str | Path) -> None:
     """Load all weights of a network, strictly and in place.
 

@@ -61,6 +61,24 @@ def test_file_gives_the_logits_of_the_network_on_pictures(files, segmenter, pict
         torch.testing.assert_close(network(image), segmenter.network(image), rtol=0, atol=1e-4)
 
 
+def test_a_shape_that_comes_often_gets_a_program_of_its_own_and_the_same_logits(files, segmenter, monkeypatch):
+    monkeypatch.setattr("banet_monai.backends.OFTEN", 2)
+    monkeypatch.setattr("banet_monai.backends.MOST_PROGRAMS", 1)
+    network = OpenVinoNetwork(files["openvino"], amp="none")
+    image = torch.rand(1, 3, 96, 64, generator=torch.Generator().manual_seed(0))
+    calls = [network(image) for _ in range(2)]
+    assert network._own == {}
+    calls += [network(image) for _ in range(2)]
+    assert list(network._own) == [(1, 3, 96, 64)]
+    for _ in range(4):
+        turned = network(image.mT)
+    assert list(network._own) == [(1, 3, 96, 64)]  # no more than one here
+    for logits in calls:
+        torch.testing.assert_close(logits, segmenter.network(image), rtol=0, atol=1e-4)
+    torch.testing.assert_close(turned, segmenter.network(image.mT), rtol=0, atol=1e-4)
+    assert network(image[..., :64, :]).shape == (1, 1, 64, 64)  # it still takes every size
+
+
 @pytest.mark.parametrize("to", FORMATS)
 def test_file_says_how_pictures_are_normalised(files, to):
     facts = load_exported(files[to]).description

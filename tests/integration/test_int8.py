@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,25 @@ def test_file_is_small_and_says_from_which_weights_it_was_made(file):
     assert facts.weights_sha256 == file_sha256(WEIGHTS)
     assert facts.task == "skin_lesion"
     assert sum(part.stat().st_size for part in (file, file.with_suffix(".bin"))) < 0.45 * WEIGHTS.stat().st_size
+
+
+def test_ordinary_convolutions_compute_in_8_bits_and_nothing_else_does(file):
+    import openvino
+
+    operations = openvino.Core().read_model(file).get_ops()
+    kinds = Counter(operation.get_type_name() for operation in operations)
+    quantised = {
+        (user.get_node().get_type_name(), user.get_index())
+        for operation in operations
+        if operation.get_type_name() == "FakeQuantize"
+        for user in operation.output(0).get_target_inputs()
+        if user.get_node().get_type_name() != "ShapeOf"
+    }
+    assert quantised == {("Convolution", 0)}
+    constants = (operation for operation in operations if operation.get_type_name() == "Constant")
+    in_8_bits = [constant for constant in constants if constant.get_element_type().get_type_name() == "i8"]
+    assert len(in_8_bits) == kinds["Convolution"]  # their weights
+    assert kinds["GroupConvolution"] > 30
 
 
 def test_command_segments_with_it_as_with_the_network(file, pictures, tmp_path):

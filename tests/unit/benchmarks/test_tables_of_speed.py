@@ -47,6 +47,7 @@ def test_table_of_int8():
         "validation_pictures": 40,
         "image_size": 224,
         "timed_passes": 2,
+        "warm_up_turns": 3,
         "rows": int8_rows(0.004),
     }
     text = int8.format_markdown(report)
