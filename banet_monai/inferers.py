@@ -108,7 +108,8 @@ class SegmentationInferer(Inferer):
     Args:
         spatial_dims: 2 or 3, the network's.
         roi_size: window in pixels or voxels, one number or one per axis.
-        sw_batch_size: windows, or slices, per pass of the network.
+        sw_batch_size: windows, or slices, per pass of the network; images of exactly a window go through as they were
+            batched.
         overlap: share of a window that the next one covers, 0 <= overlap < 1.
         mode: ``"gaussian"`` or ``"constant"`` blending.
         padding_mode: what lies beside an input that is smaller than a window: ``"constant"`` (zeros), ``"reflect"``,
@@ -184,7 +185,9 @@ class SegmentationInferer(Inferer):
                 dtype = autocast_dtype(self.single_pass.amp, self.sw_device or image.device)
                 network = optimized_form(network, dtype or torch.float32)
             if rank == self.spatial_dims:
-                logits, _ = self._with_smaller_batches(image, predict, self.sw_batch_size)
+                single = tuple(image.shape[2:]) == tuple(self.roi_size)
+                batch = max(self.sw_batch_size, len(image)) if single else self.sw_batch_size
+                logits, _ = self._with_smaller_batches(image, predict, batch)
             elif image.shape[-1] == 1:
                 logits, _ = self._with_smaller_batches(image[..., 0], predict, self.sw_batch_size)
                 logits = logits[..., None]

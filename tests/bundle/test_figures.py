@@ -111,12 +111,26 @@ def test_the_words_about_other_forms_and_losses_give_the_differences_of_the_resu
     assert f"cross-entropy (one seed) JA {words('banet_no_dice', ' and Boundary IoU ')}" in text
     assert f"a boundary loss beside both (two seeds) {words('banet_boundary_loss')}" in text
     assert len(report.results["banet_boundary_loss"]) == len(report.results["banet_mask_output"]) == 2
+    assert f"focal one (one seed) {words('banet_focal')}" in text
+    means = {
+        name: report.results[name][0]["summary"]["overall"]["metrics"]["ja"]["mean"]
+        for name in (
+            "banet_random",
+            *(f"monai_{kind}" for kind in ("resunet", "attentionunet", "basicunet", "flexibleunet")),
+        )
+    }
+    random, *others, best = (f"{mean:.3f}" for mean in means.values())
+    difference = words("banet_random", " (Boundary IoU ")
+    assert f"from random weights BA-Net reaches JA {random}, {difference})" in text
+    assert "UNet with residual units (JA {}), AttentionUnet ({}) and BasicUNet ({}) lie".format(*others) in text
+    assert f"is far better: {best}" in text
+    assert ja["banet_random"].by_cases[1] < 0
     again = json.loads((ROOT / "docs" / "results" / "comparison_control.json").read_text())
     (first,) = [run for run in report.results["banet"] if run["seed"] == 0]
     metrics = [run["summary"]["overall"]["metrics"] for run in (again, first)]
     apart = (f"{metrics[0][name]['mean'] - metrics[1][name]['mean']:+.3f}" for name in ("ja", "boundary_iou"))
     assert f"comes out {' and '.join(apart)} apart" in text
-    for name in ("banet_no_dice", "banet_boundary_loss"):
+    for name in ("banet_no_dice", "banet_boundary_loss", "banet_focal"):
         assert boundary[name].by_cases[1] < 0
     assert ja["banet_no_dice"].by_cases[1] < 0
     assert ja["banet_boundary_loss"].by_cases[0] < 0 < ja["banet_boundary_loss"].by_cases[1]

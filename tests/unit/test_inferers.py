@@ -53,6 +53,19 @@ def test_a_picture_of_one_window_is_one_plain_pass() -> None:
     assert network.shapes == [(2, 3, 16, 16)]
 
 
+def test_pictures_of_one_window_go_through_as_they_were_batched_and_others_by_sw_batch_size() -> None:
+    network = Recorder(textured())
+    inferer(sw_batch_size=2)(torch.randn(5, 3, 16, 16), network)
+    assert [shape[0] for shape in network.shapes] == [5]
+    network = Recorder(textured(), fits=3)
+    image = torch.randn(5, 3, 16, 16)
+    torch.testing.assert_close(inferer(sw_batch_size=4)(image, network), network.network(image))
+    assert [shape[0] for shape in network.shapes] == [2, 2, 1]  # half of five, once they do not fit
+    network = Recorder(textured())
+    inferer(sw_batch_size=2, overlap=0)(torch.randn(1, 3, 16, 48), network)
+    assert [shape[0] for shape in network.shapes] == [2, 1]
+
+
 @pytest.mark.parametrize("size", [(16, 40), (40, 16), (23, 37), (9, 11), (16, 15)])
 def test_windows_of_a_pointwise_network_equal_the_whole_picture(size: tuple[int, int]) -> None:
     image = torch.randn(1, 3, *size)
