@@ -67,6 +67,14 @@ def test_the_model_card_states_the_measured_time():
     assert words in (ROOT / "bundle" / "docs" / "README.md").read_text()
 
 
+def test_the_figures_of_the_network_in_8_bit_integers_are_those_that_were_measured():
+    report = json.loads((ROOT / "benchmarks" / "results" / "int8.json").read_text())
+    row = next(row for row in report["rows"] if row["name"] == "openvino int8")
+    assert row["passes"]
+    for document in ("bundle/docs/README.md", "CHANGELOG.md"):
+        assert f"JA {row['validation_ja']:.4f}" in (ROOT / document).read_text()
+
+
 def test_the_tables_of_the_comparison_are_those_of_the_result_files(capsys):
     assert tables.main(["--check", str(ROOT / "docs" / "validation.md")]) == 0, capsys.readouterr().out
 

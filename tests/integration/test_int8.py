@@ -68,8 +68,10 @@ def test_ordinary_convolutions_compute_in_8_bits_and_nothing_else_does(file):
     assert kinds["GroupConvolution"] > 30
 
 
-def test_command_segments_with_it_as_with_the_network(file, pictures, tmp_path):
-    for name, words in {"int8": ("--backend", "openvino", "--weights", str(file)), "torch": ()}.items():
+@pytest.mark.parametrize("made", ["here", "shipped"])
+def test_command_segments_with_it_as_with_the_network(made, file, pictures, tmp_path):
+    words_of_it = ("--weights", str(file)) if made == "here" else ()  # the shipped one is found beside the weights
+    for name, words in {"int8": ("--backend", "openvino", *words_of_it), "torch": ()}.items():
         result = CliRunner().invoke(cli, ["segment", str(pictures), "-o", str(tmp_path / name), "--quiet", *words])
         assert result.exit_code == 0, result.output
     names = sorted(path.name for path in (tmp_path / "torch").glob("*_mask.png"))
@@ -80,4 +82,4 @@ def test_command_segments_with_it_as_with_the_network(file, pictures, tmp_path):
         shares.append((one & other).sum() / max(1, (one | other).sum()))
     assert np.mean(shares) > 0.95
     manifest = json.loads((tmp_path / "int8" / "manifest.json").read_text())
-    assert file_sha256(file) in json.dumps(manifest)
+    assert file_sha256(file if made == "here" else WEIGHTS.with_suffix(".xml")) in json.dumps(manifest)
