@@ -124,13 +124,16 @@ def test_the_words_about_other_forms_and_losses_give_the_differences_of_the_resu
         name: report.results[name][0]["summary"]["overall"]["metrics"]["ja"]["mean"]
         for name in (
             "banet_random",
-            *(f"monai_{kind}" for kind in ("resunet", "attentionunet", "basicunet", "flexibleunet")),
+            *(f"monai_{kind}" for kind in ("resunet", "attentionunet", "basicunet", "segresnet", "flexibleunet")),
         )
     }
     random, *others, best = (f"{mean:.3f}" for mean in means.values())
     difference = words("banet_random", " (Boundary IoU ")
     assert f"from random weights BA-Net reaches JA {random}, {difference})" in text
-    assert "UNet with residual units (JA {}), AttentionUnet ({}) and BasicUNet ({}) lie".format(*others) in text
+    assert (
+        "UNet with residual units (JA {}), AttentionUnet ({}), BasicUNet ({}) and SegResNet ({}) lie".format(*others)
+        in text
+    )
     assert f"is far better: {best}" in text
     assert ja["banet_random"].by_cases[1] < 0
     again = json.loads((ROOT / "docs" / "results" / "comparison_control.json").read_text())
