@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["EXPERIMENTS", "ROOT", "Run", "load_definitions", "plan"]
+__all__ = ["EXPERIMENTS", "ROOT", "Run", "load_definitions", "plan", "the_run"]
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENTS = Path(__file__).with_name("experiments.json")
@@ -116,6 +116,18 @@ def load_definitions(path: Path = EXPERIMENTS) -> dict[str, Any]:
         for place in (budget, *budget["blocks"]):
             _join(place.get("settings", {}), lists, f"budget '{name}'")
     return definitions
+
+
+def the_run(definitions: Mapping[str, Any], name: str) -> Run:
+    """The one run of a name, ``budget/dataset/experiment/seedN``.
+
+    Raises:
+        ValueError: when the name fits no run or several.
+    """
+    fitting = plan(definitions, name.split("/")[0], only=[name])
+    if len(fitting) != 1:
+        raise ValueError(f"'{name}' fits {len(fitting)} runs, one is needed: {fitting[0].name}, ...")
+    return fitting[0]
 
 
 def plan(

@@ -1,9 +1,8 @@
 """What is lost and gained with the small parts of a mask: ``python -m benchmarks.accuracy parts --help``.
 
 The networks of finished runs segment their held-back cases, and every share of the largest part, below which a part
-is dropped, is judged on the same masks, each case in its own pixels. Shares are to be chosen on the folds of the
-training pictures; that a share was chosen on the cases that it is judged on would show little here, because a handful
-of shares is compared on many cases.
+is dropped, is judged on the same masks, each case in its own pixels. Of the folds of a data set every case is judged by
+the network that was trained without it.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ import torch
 
 from banet_monai.metrics import bootstrap_interval, boundary_iou, hd95, jaccard, nsd
 from banet_monai.transforms.parts import small_parts
-from benchmarks.accuracy.definitions import EXPERIMENTS, ROOT, Run, load_definitions, plan
+from benchmarks.accuracy.definitions import EXPERIMENTS, ROOT, Run, load_definitions, the_run
 from benchmarks.accuracy.execution import Places, write_json
 from benchmarks.accuracy.predicting import Predictor
 from benchmarks.machine import describe_machine
@@ -136,10 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         definitions = load_definitions(options.experiments)
         cases: dict[str, Floats] = {}
         for name in options.runs:
-            fitting = plan(definitions, name.split("/")[0], only=[name])
-            if len(fitting) != 1:
-                raise ValueError(f"'{name}' fits {len(fitting)} runs, one is needed: {fitting[0].name}, ...")
-            found = scores(fitting[0], places)
+            found = scores(the_run(definitions, name), places)
             if twice := sorted(found.keys() & cases):
                 raise ValueError(f"{len(twice)} cases are held back in several of the runs: {twice[:5]}.")
             cases |= found

@@ -22,7 +22,7 @@ import torch
 
 from banet_monai.data.splits import read_val_ids
 from banet_monai.metrics import bootstrap_interval
-from benchmarks.accuracy.definitions import EXPERIMENTS, ROOT, Run, load_definitions, plan
+from benchmarks.accuracy.definitions import EXPERIMENTS, ROOT, Run, load_definitions, the_run
 from benchmarks.accuracy.execution import Places, Workplace, write_json
 from benchmarks.accuracy.predicting import Predictor
 from benchmarks.machine import describe_machine
@@ -209,10 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     places = Places(options.data, options.weights, options.runs, options.runs)
     try:
         definitions = load_definitions(options.experiments)
-        fitting = plan(definitions, options.run.split("/")[0], only=[options.run])
-        if len(fitting) != 1:
-            raise ValueError(f"'{options.run}' fits {len(fitting)} runs, one is needed: {fitting[0].name}, ...")
-        run = fitting[0]
+        run = the_run(definitions, options.run)
         names, curves = curves_of_run(run, places, checkpoint=options.checkpoint, tta=options.tta)
         result = report(names, curves, None if options.ids is None else read_val_ids(options.ids))
     except (ValueError, FileNotFoundError) as error:

@@ -81,13 +81,13 @@ def lesion_of_truth():
     return torch.from_numpy(lesion())[None]
 
 
-def planned(_definitions, _budget, *, only):
-    return [SimpleNamespace(name=only[0], dataset=only[0].split("/")[1])]
+def named(_definitions, name):
+    return SimpleNamespace(name=name, dataset=name.split("/")[1])
 
 
 def test_the_cases_of_a_run_are_judged_by_name(monkeypatch):
     monkeypatch.setattr(parts, "Predictor", OneSpeck)
-    found = scores(planned(None, "final", only=["final/fold1/banet/seed0"])[0], None)
+    found = scores(named(None, "final/fold1/banet/seed0"), None)
     assert sorted(found) == ["fold1_a", "fold1_b"]
     tenth = parts.SHARES.index(0.1)
     assert found["fold1_a"][[0, tenth], 0].tolist() == pytest.approx([100 / 104, 1])
@@ -96,7 +96,7 @@ def test_the_cases_of_a_run_are_judged_by_name(monkeypatch):
 
 def test_the_command_puts_runs_together_and_refuses_the_same_cases_twice(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(parts, "Predictor", OneSpeck)
-    monkeypatch.setattr(parts, "plan", planned)
+    monkeypatch.setattr(parts, "the_run", named)
     runs = [f"final/isic2017_fold{number}/banet/seed0" for number in (1, 2)]
     assert main([*runs, "--write", str(tmp_path / "out.json")]) == 0
     assert "0.10  ja +0.0192" in capsys.readouterr().out

@@ -121,7 +121,7 @@ def test_a_run_without_weights_is_not_finished(places, finished):
 
 
 def test_the_command_writes_the_curve_beside_the_run(places, finished, monkeypatch, capsys):
-    monkeypatch.setattr(command, "plan", lambda *_, **__: [finished])
+    monkeypatch.setattr(command, "the_run", lambda *_: finished)
     assert command.main([finished.name, "--data", str(places.data), "--runs", str(places.runs)]) == 0
     assert "chosen: 0.50, JA 0.2500 on the 6 cases that chose it" in capsys.readouterr().out
     result = json.loads((Workplace(finished, places).folder / "threshold.json").read_text())
