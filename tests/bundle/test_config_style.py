@@ -158,6 +158,12 @@ def test_several_processes_change_no_handler(name):
     assert not [key for key in overlay if "handlers" in key]
 
 
+@pytest.mark.parametrize(("name", "overlay"), [("train", "multi_gpu_train"), ("inference", "multi_gpu_evaluate")])
+def test_several_processes_begin_with_all_that_one_begins_with(name, overlay):
+    alone, together = (json.loads((CONFIGS / f"{file}.json").read_text())["initialize"] for file in (name, overlay))
+    assert [step for step in together if step != "@processes"] == alone
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_training_and_inference_describe_the_same_network(task):
     train, inference = merged(task, "train"), merged(task, "inference")

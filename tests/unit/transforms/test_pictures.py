@@ -15,7 +15,7 @@ from PIL import Image
 from banet_monai.data.masks import read_mask
 from banet_monai.data.probe import TooManyPixelsError, probe
 from banet_monai.tiles.reading import TiledTiff
-from banet_monai.transforms import PictureReader
+from banet_monai.transforms import PictureReader, pictures
 
 RNG = np.random.default_rng(0)
 GREY8 = RNG.integers(0, 256, (5, 7), dtype=np.uint8)
@@ -35,17 +35,25 @@ def as_rows(array: NDArray[Any]) -> NDArray[Any]:
     return np.swapaxes(array, 0, 1)
 
 
-def write_png16(path: Path, rows: NDArray[np.uint16], color_type: int) -> None:
-    """A 16-bit PNG (PNG specification, sections 4 and 11), which PIL cannot write in colour."""
+def png_of(lines: bytes, width: int, color_type: int, *, bits: int = 8, changed: Any = lambda stream: stream) -> bytes:
+    """A PNG of filtered scanlines (PNG specification, sections 4, 9 and 11), its compressed stream changed at will."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         check = struct.pack(">I", zlib.crc32(kind + content))
         return struct.pack(">I", len(content)) + kind + content + check
 
-    size = struct.pack(">IIBBBBB", rows.shape[1], rows.shape[0], 16, color_type, 0, 0, 0)
+    channels = {0: 1, 2: 3, 4: 2, 6: 4}[color_type]
+    height = len(lines) // (1 + width * channels * bits // 8)
+    size = struct.pack(">IIBBBBB", width, height, bits, color_type, 0, 0, 0)
+    content = chunk(b"IHDR", size) + chunk(b"IDAT", changed(zlib.compress(lines))) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + content
+
+
+def write_png16(path: Path, rows: NDArray[np.uint16], color_type: int) -> None:
+    """A 16-bit PNG (PNG specification, sections 4 and 11), which PIL cannot write in colour."""
+
     lines = b"".join(b"\0" + row.astype(">u2").tobytes() for row in rows)
-    content = chunk(b"IHDR", size) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + content)
+    path.write_bytes(png_of(lines, rows.shape[1], color_type, bits=16))
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".bmp"])
@@ -75,6 +83,91 @@ def test_jpeg_is_read_close_to_what_was_saved(tmp_path: Path) -> None:
     array, meta = read(tmp_path / "a.jpg")
     assert np.abs(as_rows(array).astype(int) - rows).max() <= 3
     assert meta["value_range"] == (0.0, 255.0)
+
+
+@pytest.fixture(params=["imagecodecs", "Pillow alone"])
+def decoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """With libspng for what it can read, and as where imagecodecs is not installed."""
+    if request.param == "Pillow alone":
+        monkeypatch.setattr(pictures, "_png_decoder", lambda: None)
+    else:
+        pytest.importorskip("imagecodecs")
+    return str(request.param)
+
+
+@pytest.mark.usefixtures("decoder")
+@pytest.mark.parametrize(
+    ("filtered", "rows"),
+    [
+        ([0, 10, 20, 30], [10, 20, 30]),  # as it is
+        ([1, 10, 10, 246], [10, 20, 10]),  # to the left, modulo 256
+        ([2, 0, 255, 5], [100, 102, 109]),  # above: 100, 103, 104
+        ([3, 1, 1, 1], [51, 78, 92]),  # the mean of left and above, rounded down
+        ([4, 1, 1, 1], [101, 104, 105]),  # Paeth's predictor
+    ],
+    ids=["none", "sub", "up", "average", "paeth"],
+)
+def test_every_filter_of_a_png_is_undone(tmp_path: Path, filtered: list[int], rows: list[int]) -> None:
+    above = [0, 100, 103, 104]
+    (tmp_path / "a.png").write_bytes(png_of(bytes(above + filtered), 3, 0))
+    array, _ = read(tmp_path / "a.png")
+    assert as_rows(array).tolist() == [above[1:], rows]
+
+
+@pytest.mark.usefixtures("decoder")
+@pytest.mark.parametrize(
+    ("color_type", "expected"),
+    [(0, [[1, 2], [3, 4]]), (2, [[[1, 2, 3], [4, 5, 6]]] * 2), (6, [[[1, 2, 3], [5, 6, 7]]] * 2)],
+    ids=["grey", "rgb", "rgba"],
+)
+def test_a_png_of_8_bits_comes_as_stored_by_either_decoder(tmp_path: Path, color_type: int, expected: Any) -> None:
+    lines = {0: b"\0\1\2\0\3\4", 2: (b"\0\1\2\3\4\5\6") * 2, 6: (b"\0\1\2\3\0\5\6\7\0") * 2}[color_type]
+    (tmp_path / "a.png").write_bytes(png_of(lines, 2, color_type))
+    array, meta = read(tmp_path / "a.png")
+    assert as_rows(array).tolist() == expected
+    assert (meta["bits"], meta["format"]) == (8, "PNG")
+
+
+@pytest.mark.usefixtures("decoder")
+def test_grey_of_two_bits_and_a_colour_called_transparent_come_as_pillow_has_them(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png_of(bytes([0, 0b00011011] * 2), 4, 0, bits=2))
+    Image.fromarray(RGB8).save(tmp_path / "b.png", transparency=tuple(int(value) for value in RGB8[0, 0]))
+    assert as_rows(read(tmp_path / "a.png")[0]).tolist() == [[0, 85, 170, 255]] * 2
+    np.testing.assert_array_equal(as_rows(read(tmp_path / "b.png")[0]), RGB8)
+
+
+def test_imagecodecs_decodes_plain_pngs_and_pillow_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[int] = []
+
+    def decode(content: bytes) -> NDArray[np.uint8]:
+        decoded.append(len(content))
+        return RGB8
+
+    monkeypatch.setattr(pictures, "_png_decoder", lambda: decode)
+    Image.fromarray(RGB8).save(tmp_path / "a.png")
+    Image.fromarray(RGB8).quantize(4).save(tmp_path / "palette.png")
+    Image.fromarray(RGB8).save(tmp_path / "a.bmp")
+    for name in ("a.png", "palette.png", "a.bmp"):
+        read(tmp_path / name)
+    assert decoded == [(tmp_path / "a.png").stat().st_size]
+
+
+@pytest.mark.usefixtures("decoder")
+@pytest.mark.parametrize(
+    "changed",
+    [
+        lambda stream: stream[:-1] + bytes([stream[-1] ^ 1]),
+        lambda stream: stream[: len(stream) // 2],
+        lambda stream: zlib.compress(zlib.decompress(stream)[:-9]),
+        lambda stream: zlib.compress(b"\x09" + zlib.decompress(stream)[1:]),
+    ],
+    ids=["wrong check", "cut short", "rows are missing", "unknown filter"],
+)
+def test_a_damaged_png_is_refused_in_the_same_words_by_either_decoder(tmp_path: Path, changed: Any) -> None:
+    lines = b"".join(b"\0" + row.tobytes() for row in RGB8)
+    (tmp_path / "a.png").write_bytes(png_of(lines, RGB8.shape[1], 2, changed=changed))
+    with pytest.raises(ValueError, match=r"^'a\.png' is truncated or corrupt"):
+        read(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
