@@ -18,7 +18,7 @@ from banet_monai.bundles import Bundle, Task, config_names, find_bundle, with_hi
 from banet_monai.choices import BACKENDS, EXPORTS
 from banet_monai.commands.grammar import print_warning, shown
 from banet_monai.commands.options import RunOptions, is_device
-from banet_monai.commands.silence import in_words, quiet_libraries
+from banet_monai.commands.silence import in_words, loading, quiet_libraries
 
 __all__ = ["Outcome", "Plan", "make_plan", "run_plan", "unused_names"]
 
@@ -192,7 +192,8 @@ def run_plan(plan: Plan, source: Path) -> Outcome:
     """
     interrupted, broken_off = False, ""
     with quiet_libraries():
-        parser = _ready_parser(plan, source)
+        with loading():
+            parser = _ready_parser(plan, source)
         _warn_of_temperature(parser)
         report = parser.get_parsed_content("report")
         tables = [Path(report.output_dir) / name for name in TABLES if plan.evaluate]

@@ -10,15 +10,27 @@ import importlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pydicom
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
-from pydicom.sr.coding import Code as PydicomCode
 from pydicom.uid import generate_uid
 
-__all__ = ["ALGORITHM_NAME", "SEGMENTS", "Code", "Segment", "described", "load_highdicom", "segments_of", "stated"]
+if TYPE_CHECKING:
+    from pydicom.sr.coding import Code as PydicomCode
+
+__all__ = [
+    "ALGORITHM_FAMILY",
+    "ALGORITHM_NAME",
+    "SEGMENTS",
+    "Code",
+    "Segment",
+    "described",
+    "load_highdicom",
+    "segments_of",
+    "stated",
+]
 
 ALGORITHM_NAME = "BA-Net"
 
@@ -44,6 +56,12 @@ class Code(NamedTuple):
     value: str
     scheme: str
     meaning: str
+
+    def for_pydicom(self) -> PydicomCode:
+        """As pydicom and highdicom take it."""
+        from pydicom.sr.coding import Code as PydicomCode  # here, since it loads all concepts that DICOM knows
+
+        return PydicomCode(self.value, self.scheme, self.meaning)
 
 
 @dataclass(frozen=True)
@@ -85,6 +103,7 @@ class Segment:
 UNKNOWN = Code("unknown", "99UNKNOWN", "not stated")  # for reading
 CODE_VALUES = ("CodeValue", "LongCodeValue", "URNCodeValue")
 
+ALGORITHM_FAMILY = Code("123110", "DCM", "Artificial Intelligence")
 ANATOMY = Code("91723000", "SCT", "Anatomical Structure")
 ABNORMALITY = Code("49755003", "SCT", "Morphologically Abnormal Structure")
 SKIN = Code("39937001", "SCT", "Skin")
@@ -158,24 +177,24 @@ def described(segments: Sequence[Segment], *, version: str, tracking: bool = Fal
     """
     hd = load_highdicom()
     algorithm = hd.AlgorithmIdentificationSequence(
-        name=ALGORITHM_NAME, family=PydicomCode("123110", "DCM", "Artificial Intelligence"), version=version
+        name=ALGORITHM_NAME, family=ALGORITHM_FAMILY.for_pydicom(), version=version
     )
     items: list[Dataset] = []
     for number, segment in enumerate(segments, start=1):
         item = hd.seg.SegmentDescription(
             segment_number=number,
             segment_label=segment.label,
-            segmented_property_category=_concept(segment.category),
-            segmented_property_type=_concept(segment.type),
+            segmented_property_category=segment.category.for_pydicom(),
+            segmented_property_type=segment.type.for_pydicom(),
             algorithm_type="AUTOMATIC",
             algorithm_identification=algorithm,
             tracking_id=f"{segment.label} {number}" if tracking else None,
             tracking_uid=generate_uid() if tracking else None,
-            anatomic_regions=[_concept(segment.region)] if segment.region else None,
+            anatomic_regions=[segment.region.for_pydicom()] if segment.region else None,
             display_color=hd.color.CIELabColor.from_rgb(*segment.color) if segment.color else None,
         )
         if segment.modifier:  # highdicom takes none
-            modifier = hd.sr.CodedConcept.from_code(_concept(segment.modifier))
+            modifier = hd.sr.CodedConcept.from_code(segment.modifier.for_pydicom())
             item.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = Items([modifier])
         items.append(item)
     return items
@@ -211,10 +230,6 @@ def _first_code(items: Sequence[Dataset] | None) -> Code | None:
 def _readable(value: Any, longest: int, otherwise: str) -> str:
     printable = "".join(letter for letter in str(value or "") if letter.isprintable()).replace("\\", "/")
     return printable[:longest].strip() or otherwise
-
-
-def _concept(code: Code) -> PydicomCode:
-    return PydicomCode(code.value, code.scheme, code.meaning)
 
 
 def _from_mapping(described: Mapping[str, Any], number: int) -> Segment:

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
-from pydicom.sr.coding import Code as PydicomCode
 from pydicom.uid import generate_uid
 
 from banet_monai import __version__
@@ -28,9 +27,8 @@ from banet_monai.dicom.parsing import quiet_pydicom, text
 from banet_monai.dicom.seg import MANUFACTURER, MODEL, research_description
 from banet_monai.dicom.seg_places import PATIENT_AND_STUDY
 from banet_monai.dicom.seg_sources import SegSource, Source, open_source
-from banet_monai.dicom.segments import ALGORITHM_NAME, Code, load_highdicom, stated
+from banet_monai.dicom.segments import ALGORITHM_FAMILY, ALGORITHM_NAME, load_highdicom, stated
 from banet_monai.dicom.sr_codes import (
-    ALGORITHM_FAMILY,
     CUT_OFF,
     DEVICE,
     DIAMETERS,
@@ -147,7 +145,7 @@ def _document(groups: list[Any], parts: _Parts, series_number: int, description:
     """The whole object around its measurement groups."""
     hd, seg = parts.hd, parts.seg.dataset
     device = hd.sr.ObserverContext(
-        observer_type=_concept(DEVICE),
+        observer_type=DEVICE.for_pydicom(),
         observer_identifying_attributes=hd.sr.DeviceObserverIdentifyingAttributes(
             uid=generate_uid(entropy_srcs=[MODEL, __version__]),
             name=ALGORITHM_NAME,
@@ -157,7 +155,7 @@ def _document(groups: list[Any], parts: _Parts, series_number: int, description:
     )
     content = hd.sr.MeasurementReport(
         observation_context=hd.sr.ObservationContext(observer_device_context=device),
-        procedure_reported=_concept(procedure_of(parts.modality)),
+        procedure_reported=procedure_of(parts.modality).for_pydicom(),
         imaging_measurements=groups,
     )
     has_points = bool(_items(content, "SCOORD3D"))
@@ -223,13 +221,13 @@ def _groups(item: Measurement, parts: _Parts) -> list[Any]:
     shared: dict[str, Any] = {
         "tracking_identifier": _tracking(item, segment, hd),
         "algorithm_id": hd.sr.AlgorithmIdentification(
-            name=ALGORITHM_NAME, version=parts.version, family=_concept(ALGORITHM_FAMILY)
+            name=ALGORITHM_NAME, version=parts.version, family=ALGORITHM_FAMILY.for_pydicom()
         ),
-        "finding_category": _concept(meaning.category),
-        "finding_type": _concept(meaning.type),
-        "finding_sites": [hd.sr.FindingSite(_concept(meaning.region))] if meaning.region else None,
+        "finding_category": meaning.category.for_pydicom(),
+        "finding_type": meaning.type.for_pydicom(),
+        "finding_sites": [hd.sr.FindingSite(meaning.region.for_pydicom())] if meaning.region else None,
     }
-    cut_off = hd.sr.QualitativeEvaluation(_concept(CUT_OFF), _concept(YES if item.cut_off else NO))
+    cut_off = hd.sr.QualitativeEvaluation(CUT_OFF.for_pydicom(), (YES if item.cut_off else NO).for_pydicom())
     region = {**shared, "measurements": _values(item, parts), "qualitative_evaluations": [cut_off]}
     if not frames:
         group = hd.sr.MeasurementsAndQualitativeEvaluations(**region)
@@ -307,14 +305,14 @@ def _values(item: Measurement, parts: _Parts) -> list[Any]:
     for name, (in_2d, in_3d, unit) in QUANTITIES.items():
         concept, value = (in_2d if item.dimensions == 2 else in_3d), getattr(item, name)
         if concept is not None and value is not None and np.isfinite(value):
-            words = _concept(UNITS[getattr(item, unit) if unit else ""])
-            found.append(hd.sr.Measurement(_concept(concept), float(value), words))
+            words = UNITS[getattr(item, unit) if unit else ""].for_pydicom()
+            found.append(hd.sr.Measurement(concept.for_pydicom(), float(value), words))
     if len(item.intensity) == 1:  # channels of colour have no concepts
-        meaning, words = (_concept(code) for code in intensity_concept(is_hounsfield=parts.source.is_hounsfield))
+        meaning, words = (code.for_pydicom() for code in intensity_concept(is_hounsfield=parts.source.is_hounsfield))
         for statistic, derivation in INTENSITIES.items():
             value = getattr(item.intensity[0], statistic)
             if value is not None:
-                found.append(hd.sr.Measurement(meaning, float(value), words, derivation=_concept(derivation)))
+                found.append(hd.sr.Measurement(meaning, float(value), words, derivation=derivation.for_pydicom()))
     return found
 
 
@@ -324,7 +322,7 @@ def _diameters(item: Measurement, parts: _Parts) -> list[Any]:
     for name, (in_2d, in_3d) in DIAMETERS.items():
         line: Line | None = getattr(item, name)
         if line is not None and np.isfinite(line.length):
-            concept, words = _concept(in_2d if item.dimensions == 2 else in_3d), _concept(UNITS[item.unit])
+            concept, words = (in_2d if item.dimensions == 2 else in_3d).for_pydicom(), UNITS[item.unit].for_pydicom()
             points = _points(line, item, parts)
             found.append(parts.hd.sr.Measurement(concept, float(line.length), words, referenced_coordinates=points))
     return found
@@ -355,7 +353,3 @@ def _items(dataset: Any, value_type: str) -> list[Dataset]:
             found.append(item)
         found += _items(item, value_type)
     return found
-
-
-def _concept(code: Code) -> PydicomCode:
-    return PydicomCode(code.value, code.scheme, code.meaning)

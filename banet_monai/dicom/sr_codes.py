@@ -10,7 +10,6 @@ from __future__ import annotations
 from banet_monai.dicom.segments import Code
 
 __all__ = [
-    "ALGORITHM_FAMILY",
     "CUT_OFF",
     "DEVICE",
     "DIAMETERS",
@@ -91,7 +90,6 @@ PIXEL_VALUE = Code("PIXELVALUE", OWN_SCHEME, "Pixel value after modality transfo
 
 YES, NO = Code("373066001", "SCT", "Yes"), Code("373067005", "SCT", "No")
 DEVICE = Code("121007", "DCM", "Device")
-ALGORITHM_FAMILY = Code("123110", "DCM", "Artificial Intelligence")
 
 PROCEDURES = {
     "CT": Code("77477000", "SCT", "Computed tomography"),

@@ -22,6 +22,7 @@ for name in {optional!r}:
 import banet_monai
 for module in pkgutil.walk_packages(banet_monai.__path__, "banet_monai."):
     importlib.import_module(module.name)
+assert "pydicom.sr" not in sys.modules  # all concepts of DICOM, which only writers of DICOM need, take a while to load
 from monai.bundle import ConfigParser
 parser = ConfigParser(ConfigParser.load_config_file("bundle/configs/inference.json"))
 for part in ("network_def", "preprocessing", "inferer"):
