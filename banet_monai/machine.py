@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from banet_monai.flags import as_number
+from banet_monai.processes import processes_here
 
 __all__ = ["helper_pool", "in_parts", "one_core", "reuse_memory", "single_threaded", "worker_threads"]
 
@@ -29,11 +30,13 @@ KEPT_BYTES, LARGEST_KEPT_BLOCK = 2**31 - 1, 32 * 2**20
 def worker_threads(wish: int | str) -> int:
     """Threads for a wish: a number, or ``"auto"``: the cores beside one, at least 1 and at most 8.
 
+    Processes that ``torchrun`` started on this machine share its cores.
+
     Raises:
         ValueError: for a negative number, a fraction, or another word.
     """
     if wish == "auto":
-        return min(MAX_THREADS, max(1, _cores() - 1))
+        return min(MAX_THREADS, max(1, _cores() // processes_here() - 1))
     number = as_number(wish, "num_workers")
     if number < 0 or number != int(number):
         raise ValueError(f"the number of threads must be 'auto', or a whole number from 0 on, got {wish}.")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from monai.utils import string_list_all_gather
 
-__all__ = ["gather", "process_count", "process_rank"]
+__all__ = ["gather", "process_count", "process_device", "process_rank", "processes_here"]
 
 
 def process_rank() -> int:
@@ -19,6 +21,17 @@ def process_rank() -> int:
 def process_count() -> int:
     """How many processes work together; 1 when there is only one."""
     return dist.get_world_size() if _together() else 1
+
+
+def processes_here() -> int:
+    """How many of them ``torchrun`` started on this machine; 1 where it started none."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+
+
+def process_device() -> torch.device:
+    """The GPU of this process, which others use too where there are more processes than GPUs; without a GPU the CPU."""
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % count) if count else torch.device("cpu")
 
 
 def gather(value: Any) -> list[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from banet_monai.handlers.averaging import WeightAveraging, WeightAveragingHandler
 from banet_monai.handlers.overlays import OverlayWriter
-from banet_monai.handlers.processes import join_processes, process_rank
+from banet_monai.handlers.processes import join_processes, process_device, process_rank
 from banet_monai.handlers.run import (
     EarlierRun,
     EarlyStop,
@@ -36,6 +36,7 @@ __all__ = [
     "WeightAveragingHandler",
     "join_processes",
     "output_loss",
+    "process_device",
     "process_rank",
     "require_run_folder",
     "warmup_poly",

@@ -9,13 +9,16 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
-from banet_monai.processes import process_rank
+from banet_monai.processes import process_device, process_rank, processes_here
 
-__all__ = ["join_processes", "process_rank"]
+__all__ = ["join_processes", "process_device", "process_rank"]
 
 
 def join_processes(patience_hours: float | None = None) -> int:
-    """Join the processes that ``torchrun`` started: NCCL on CUDA, gloo on the CPU; only rank 0 logs its progress.
+    """Join the processes that ``torchrun`` started; only rank 0 logs its progress.
+
+    By NCCL where each has a GPU of its own, else by gloo: on the CPU, and where several share a GPU
+    (:func:`banet_monai.processes.process_device`), which NCCL refuses.
 
     Args:
         patience_hours: how long a process waits for another before it gives up. None: PyTorch's own limit, minutes. A
@@ -33,11 +36,13 @@ def join_processes(patience_hours: float | None = None) -> int:
             "--standalone --nnodes=1 --nproc_per_node=<number of GPUs> -m monai.bundle run training --config_file "
             "\"['bundle/configs/train.json','bundle/configs/multi_gpu_train.json']\""
         )
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    device = process_device()
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     if not dist.is_initialized():
+        own = device.type == "cuda" and processes_here() <= torch.cuda.device_count()
         timeout = None if patience_hours is None else timedelta(hours=patience_hours)
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=timeout)
+        dist.init_process_group("nccl" if own else "gloo", timeout=timeout)
     rank = process_rank()
     if rank > 0:
         logging.disable(logging.INFO)  # warnings and errors of every process are shown
