@@ -46,6 +46,7 @@ STEPS = (
         ("--encoder", "resnet50", "--only", "png", "nifti", "--rounds", "2"),
         quick=None,
     ),
+    Step("one_picture", "one_picture"),
     Step("training_table", "training_table"),
     Step("int8", "int8", data=True),
     Step("growth", "growth"),

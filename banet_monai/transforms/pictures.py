@@ -187,7 +187,7 @@ def require_content(path: Path) -> None:
 
 
 def _decoded_quickly(image: ImageFile.ImageFile, path: Path) -> NDArray[np.uint8] | None:
-    """An 8-bit PNG of grey or RGB, with alpha or without, in two thirds of Pillow's time; alpha is dropped.
+    """An 8-bit PNG of grey or RGB, with alpha or without, in four fifths of Pillow's time; alpha is dropped.
 
     None for other pictures, where imagecodecs is not installed, and where libspng refuses: Pillow then has its say.
     """

@@ -1,8 +1,11 @@
 """Rows and tables of the benchmarks, from results that are made up."""
 
+import sys
+
 import pytest
 
-from benchmarks import card_rate, growth, int8, training_table, windows_speed
+from banet_monai.transforms import pictures
+from benchmarks import card_rate, growth, int8, one_picture, pipeline_speed, training_table, windows_speed
 
 MACHINE = {
     "processor": "A processor",
@@ -56,6 +59,45 @@ def test_table_of_int8():
     assert (
         "| openvino int8 | 0.7960 | -0.0040 (-0.0040 to -0.0040) | 12.0 | 8.0 | 0.40 | 5.3 | yes |" in text.splitlines()
     )
+
+
+def test_table_of_one_picture():
+    report = {
+        "machine": MACHINE,
+        "load_average_at_end": [0.5, 0.4, 0.3],
+        "conditions": {"rounds": 10, "pictures": 60, "quick": False},
+        "starts": [{"what": one_picture.COMMAND, "wall_s": [3.9, 4.0, 4.2], "processor_s": 4.5}],
+        "decoders": [
+            {"what": "libspng", "ms": [3.0, 4.0, 5.0], "relative": 0.66},
+            {"what": "Pillow", "ms": [5.0, 6.0, 7.0], "relative": 1.0},
+        ],
+    }
+    lines = one_picture.format_markdown(report).splitlines()
+    assert ON.replace("2 threads", "2 cores") in lines
+    assert "| banet segment | 4.00 (3.90-4.20) | 4.50 |" in lines
+    assert "| libspng | 4.00 (3.00-5.00) | 0.66 |" in lines
+
+
+def test_a_command_that_fails_is_not_timed():
+    with pytest.raises(SystemExit, match="ended with exit code 3"):
+        one_picture.timed([sys.executable, "-c", "raise SystemExit(3)"])
+
+
+def test_seconds_of_a_process_are_its_own():
+    wall, processor = one_picture.timed([sys.executable, "-c", "import time; time.sleep(0.5)"])
+    assert 0.5 <= wall < 60
+    assert processor < wall
+
+
+def test_pngs_are_decoded_by_both_and_the_reader_is_left_as_it_was(tmp_path):
+    pytest.importorskip("imagecodecs")
+    before = pictures._png_decoder
+    pipeline_speed.make_inputs("png", tmp_path / "in", pictures=4, slices=0, quick=True)
+    libspng, pillow = one_picture.decode_rows(sorted((tmp_path / "in").iterdir()))
+    assert (libspng["what"], pillow["what"]) == ("libspng", "Pillow")
+    assert pillow["relative"] == 1.0
+    assert libspng["relative"] > 0
+    assert pictures._png_decoder is before
 
 
 def test_table_of_training():
