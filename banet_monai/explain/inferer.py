@@ -55,7 +55,8 @@ class BoundaryInferer(Inferer):
             raise ValueError(f"a boundary map needs a network with boundary_map(), {type(network).__name__} has none.")
         with evaluating(owner) if isinstance(owner, nn.Module) else nullcontext(), torch.no_grad():
             boundary = self.windows(inputs, boundary_map).amax(dim=1, keepdim=True)
-        joined = torch.cat([_plain(result), _plain(boundary).to(result)], dim=1)
+        values = _plain(result)
+        joined = torch.cat([values, _plain(boundary).to(values)], dim=1)
         if isinstance(inputs, MetaTensor):
             return MetaTensor(joined).copy_meta_from(inputs, copy_attr=False)  # type: ignore[no-untyped-call]
         return joined

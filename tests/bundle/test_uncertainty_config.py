@@ -134,6 +134,41 @@ def test_the_temperatures_that_ship_are_of_the_weights_that_ship() -> None:
         assert 1 < value < 4  # without one the network is too sure of itself
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"boundary": True},
+        {"boundary": True, "displayable_configs::tta": True},
+        {"boundary": True, "uncertainty": "entropy"},
+        {"boundary": True, "uncertainty": "tta", "uncertainty_samples": 3},
+        {"uncertainty": "ensemble"},
+        {"uncertainty": "mc_dropout", "uncertainty_samples": 2},
+    ],
+    ids=["boundary", "boundary, tta", "boundary, entropy", "boundary, tta as a method", "ensemble", "mc_dropout"],
+)
+def test_pictures_that_share_a_batch_get_what_each_gets_alone(
+    options: dict[str, Any], weights: Path, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(1)
+    (tmp_path / "in").mkdir()
+    for number in range(3):  # of one shape, so that they go through the network together
+        picture = np.kron(rng.integers(0, 255, (5, 6, 3)), np.ones((8, 8, 1))).astype(np.uint8)
+        Image.fromarray(picture).save(tmp_path / "in" / f"mole{number}.png")
+    options = {"ensemble": [str(weights / "model1.pt")], **options}
+    together = run(weights, tmp_path / "in", tmp_path / "together", **options)
+    alone = run(weights, tmp_path / "in", tmp_path / "alone", picture_batch=1, **options)
+    assert {entry["fate"] for entry in together.values()} == {"result"}
+    assert [entry.get("also") for entry in together.values()] == [entry.get("also") for entry in alone.values()]
+    for file in (tmp_path / "alone").glob("*.png"):
+        one, other = (np.asarray(Image.open(tmp_path / f / file.name)).astype(int) for f in ("alone", "together"))
+        if options.get("uncertainty") == "mc_dropout":  # other draws
+            assert one.shape == other.shape
+        elif file.name.endswith("_mask.png"):
+            assert np.mean(one != other) < 0.01
+        else:
+            np.testing.assert_allclose(one, other, atol=655)  # one percent of the 16 bits
+
+
 def test_the_boundary_map_is_an_output_of_its_own(weights: Path, images: Path, tmp_path: Path) -> None:
     entries = run(weights, images, tmp_path, boundary=True)
     assert entries["mole.png"]["also"] == ["mole_boundary.png"]

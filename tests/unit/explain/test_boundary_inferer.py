@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from monai.data import MetaTensor
+from monai.data import MetaTensor, list_data_collate
 from torch import nn
 
 from banet_monai.explain import BoundaryInferer
@@ -41,6 +41,15 @@ def test_windows_and_slices_have_it_too(shape: tuple[int, ...], network: BANet) 
     assert isinstance(result, MetaTensor)
     assert result.shape == (1, 2, *shape[2:])
     assert 0 <= result[:, 1].min() <= result[:, 1].max() <= 1
+
+
+def test_pictures_that_share_a_batch_have_it_each(network: BANet) -> None:
+    meta = {"original_channel_dim": float("nan"), "filename_or_obj": "a.png"}  # as readers leave it for grey pictures
+    records = [{"image": MetaTensor(torch.rand(3, 32, 32), meta=dict(meta))} for _ in range(3)]
+    images = list_data_collate(records)["image"]
+    with torch.no_grad():
+        result = BoundaryInferer(SegmentationInferer(roi_size=32, amp="none"))(images, network)
+        torch.testing.assert_close(result[:, 1:].as_tensor(), network.boundary_map(images.as_tensor()))
 
 
 def test_it_follows_the_channels_of_uncertainty_inside_flips(network: BANet) -> None:
