@@ -13,6 +13,7 @@ Four layouts are recognised:
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
 from pathlib import Path
 
 from banet_monai.data.cases import Case, Inventory, case_number, named
@@ -120,8 +121,8 @@ def split_cases(
     all of them), their folds, ``val_fraction``. Cases that the data set aside for testing are in neither part.
 
     Raises:
-        ValueError: when ``val_ids`` names unknown cases, only some cases have a split or fold, no case is of this fold,
-            or a group is divided.
+        ValueError: when ``val_ids`` names unknown cases or a name that stands twice, only some cases have a split or
+            fold, no case is of this fold, or a group is divided.
     """
     cases = sorted((case for case in cases if case.split != "test"), key=lambda case: (case.name, case.image))
     groups = [case.group for case in cases]
@@ -160,6 +161,11 @@ def _listed(cases: list[Case], val_ids: str) -> set[int]:
     names = [unicodedata.normalize("NFC", case.name) for case in cases]
     if unknown := sorted(wanted - set(names)):
         raise ValueError(f"'{Path(val_ids).name}' lists validation cases that the data do not hold: {named(unknown)}.")
+    if twice := [name for name, count in Counter(names).items() if count > 1 and name in wanted]:
+        raise ValueError(
+            f"'{Path(val_ids).name}' lists cases whose name stands twice in the data, as in train/ and in val/: "
+            f"{named(sorted(twice))}; rename one of each, or use the split that the data bring."
+        )
     return {index for index, name in enumerate(names) if name in wanted}
 
 

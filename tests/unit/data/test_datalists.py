@@ -157,6 +157,16 @@ def test_listed_ids_fix_the_validation_cases(tmp_path, file_name, content):
     assert names(training_cases(str(tmp_path), val_ids=ids, limit=1)) == ["a"]
 
 
+def test_a_listed_id_that_stands_in_both_parts_of_the_data_is_named(tmp_path):
+    touch(tmp_path, *(f"{part}/{kind}/a.png" for part in ("train", "val") for kind in ("images", "masks")))
+    touch(tmp_path, "train/images/b.png", "train/masks/b.png")
+    (tmp_path / "ids.txt").write_text("a\n")
+    with pytest.raises(ValueError, match=r"'ids.txt' lists cases whose name stands twice .* val/: a; rename one"):
+        validation_cases(str(tmp_path), val_ids=str(tmp_path / "ids.txt"))
+    (tmp_path / "ids.txt").write_text("b\n")
+    assert names(validation_cases(str(tmp_path), val_ids=str(tmp_path / "ids.txt"))) == ["b"]
+
+
 def test_listed_ids_that_are_unknown_are_named(tmp_path):
     touch(tmp_path, "images/a.png", "masks/a.png", "ids.txt")
     (tmp_path / "ids.txt").write_text("a\nz\n")
