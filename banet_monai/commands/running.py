@@ -192,8 +192,7 @@ def run_plan(plan: Plan, source: Path) -> Outcome:
     """
     interrupted, broken_off = False, ""
     with quiet_libraries():
-        with loading():
-            parser = _ready_parser(plan, source)
+        parser = _ready_parser(plan, source)
         _warn_of_temperature(parser)
         report = parser.get_parsed_content("report")
         tables = [Path(report.output_dir) / name for name in TABLES if plan.evaluate]
@@ -232,7 +231,9 @@ def _stamp(file: Path) -> tuple[int, int] | None:
 
 def _ready_parser(plan: Plan, source: Path) -> Any:
     """The configuration with everything loaded that a run needs, so that what is wrong shows before it begins."""
-    _check_device(str(plan.changes.get("device", "")))
+    with loading():  # no longer than that: what follows makes garbage, of many inputs much
+        _check_device(str(plan.changes.get("device", "")))
+        import monai.bundle  # noqa: F401
     try:
         parser = _parser(plan, source)
         for name in ("initialize", "report", "weights", "evaluator"):

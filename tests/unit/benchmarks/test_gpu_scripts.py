@@ -56,7 +56,8 @@ def modules(tmp_path):
 def test_parts_of_speed_are_named_through_the_step_script(tmp_path, run):
     done = run(REPORTS, "benchmarks/gpu/step.sh", "speed", "rate", "windows")
     assert (done.returncode, done.stderr) == (0, "")
-    assert modules(tmp_path) == ["benchmarks.gpu", "benchmarks.card_rate", "benchmarks.windows_speed"]
+    timed = ["benchmarks.card_rate", "benchmarks.windows_speed", "benchmarks.pipeline_speed"]
+    assert modules(tmp_path) == ["benchmarks.gpu", *timed]
     assert f"place --note {tmp_path / 'out'}" in (tmp_path / "calls").read_text()
     archives = sorted(file.name for file in (tmp_path / "out").iterdir())
     assert archives == ["speed_rate.tar.gz", "speed_windows.tar.gz"]
@@ -66,14 +67,14 @@ def test_a_part_of_speed_that_fails_keeps_what_it_has_and_the_others_go_on(tmp_p
     done = run(REPORTS, "benchmarks/gpu/speed.sh", "rate", "windows", FAILS="card_rate")
     assert done.returncode == 1
     assert "speed.sh: rate failed" in done.stderr
-    for part, stem in (("rate", "card_rate"), ("windows", "windows_speed")):
+    for part, stems in (("rate", ["card_rate"]), ("windows", ["pipeline_speed", "windows_speed"])):
         with tarfile.open(tmp_path / "out" / f"speed_{part}.tar.gz") as tar:
-            assert tar.getnames() == [f"{stem}.json"]
+            assert tar.getnames() == [f"{stem}.json" for stem in stems]
 
 
 def test_all_parts_of_speed_leave_no_more_files_than_come_back(tmp_path, run):
     assert run(REPORTS, "benchmarks/gpu/step.sh", "speed").returncode == 0
-    assert len(modules(tmp_path)) == 6
+    assert len(modules(tmp_path)) == 7
     assert len(list((tmp_path / "out").iterdir())) + len(["note", "so_far.json", "so_far.md"]) <= 8
 
 
