@@ -55,15 +55,17 @@ def test_a_dilated_convolution_by_parts_is_pytorchs(size, dilation):
         {"padding": 1, "stride": 2},
     ],
 )
-def test_values_and_gradients_under_autocast_are_those_of_pytorch(options):
+def test_values_and_gradients_under_autocast_are_right_but_for_rounding_as_pytorchs_are(options):
     module, image = convolution(**options), torch.randn(2, 4, 12, 12)
+    exact = with_gradients(convolution(**options).double(), image.double())
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        expected = with_gradients(module, image)
+        pytorchs = with_gradients(module, image)
         with quick_gradients(CPU, torch.bfloat16):
             found = with_gradients(module, image)
     assert found[0].dtype == torch.bfloat16
-    for one, other in zip(found, expected, strict=True):
-        torch.testing.assert_close(one.float(), other.float(), rtol=2e-2, atol=2e-2)
+    for result in (pytorchs, found):  # each processor rounds bfloat16 in its own way
+        for one, expected in zip(result, exact, strict=True):
+            assert (one.double() - expected).abs().max() < 0.015 * expected.abs().max()
 
 
 @pytest.mark.parametrize(
