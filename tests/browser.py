@@ -30,6 +30,7 @@ SWITCHES = (
     "--remote-debugging-pipe",
 )
 SECONDS = 60.0  # for one answer
+PATIENCE = 10.0  # for what a page does by itself after an event, on a machine that is busy
 
 
 def find_chromium() -> str | None:
@@ -118,6 +119,13 @@ class Browser:
     def settle(self) -> None:
         """Wait until what the page does after an event is done: it has been drawn once more."""
         self.run("new Promise(done => requestAnimationFrame(() => setTimeout(done, 50)))")
+
+    def soon(self, script: str, expected: Any) -> Any:
+        """The value of ``script`` as soon as it is the expected one, or what it is in the end: who asks compares."""
+        end = time.monotonic() + PATIENCE
+        while (value := self.run(script)) != expected and time.monotonic() < end:
+            self.settle()
+        return value
 
     def resize(self, width: int, height: int, *, scale: float = 1.0) -> None:
         """Set the size of the window in CSS pixels."""

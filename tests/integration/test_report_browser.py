@@ -219,12 +219,10 @@ def test_dark_follows_the_system_and_the_button_goes_before_it(tab: Browser, pag
     ground = "getComputedStyle(document.body).backgroundColor"
     assert tab.run(ground) == "rgb(255, 255, 255)"
     tab.prefer(color_scheme="dark")
-    tab.settle()
-    dark = tab.run(ground)
-    assert dark == "rgb(21, 23, 27)"
-    assert tab.run("document.querySelector('#theme').textContent") == "Light page"
+    assert tab.soon(ground, "rgb(21, 23, 27)") == "rgb(21, 23, 27)"
+    assert tab.soon("document.querySelector('#theme').textContent", "Light page") == "Light page"
     tab.click("#theme")
-    assert tab.run(ground) == "rgb(255, 255, 255)"
+    assert tab.soon(ground, "rgb(255, 255, 255)") == "rgb(255, 255, 255)"
     tab.open(page.as_uri())
     assert tab.run(ground) == "rgb(255, 255, 255)"  # the choice is kept
 
