@@ -64,7 +64,9 @@ def test_values_and_gradients_under_autocast_are_right_but_for_rounding_as_pytor
             found = with_gradients(module, image)
     assert found[0].dtype == torch.bfloat16
     for result in (pytorchs, found):  # each processor rounds bfloat16 in its own way
-        for one, expected in zip(result, exact, strict=True):
+        for one, expected in zip(result[:2], exact[:2], strict=True):
+            torch.testing.assert_close(one.double(), expected, rtol=2e-2, atol=2e-2)
+        for one, expected in zip(result[2:], exact[2:], strict=True):  # of parameters: sums over all pixels
             assert (one.double() - expected).abs().max() < 0.015 * expected.abs().max()
 
 
