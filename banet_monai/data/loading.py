@@ -19,6 +19,7 @@ from banet_monai.machine import helper_pool, one_core, single_threaded, worker_t
 
 __all__ = ["CaseLoader"]
 
+_PLAIN = (str, float, int, bool, type(None))
 SMALL = 8 * 2**20  # bytes of an image on the network's grid, up to which several share a batch
 
 
@@ -76,14 +77,17 @@ class CaseLoader:
         # one case has nothing to overlap with: its reader may use all cores instead
         numbered = self._read_between(indices) if len(indices) < 2 or not self.num_workers else self._read(indices)
         group: list[tuple[int, Any]] = []
+        common: Any = None  # form of those in the group
         try:
             for found in numbered:
-                if group and (found is None or not _fit_together(group[-1][1], found[1])):
+                form = None if found is None else _shared_form(found[1])
+                if group and (form is None or form != common):
                     yield from self._batch(group)
                     group = []
                 if found is not None:
                     group.append(found)
-                if len(group) == self.batch_size or (group and not _is_small(group[-1][1])):
+                    common = form
+                if len(group) == self.batch_size or (group and form is None):
                     yield from self._batch(group)
                     group = []
             if group:
@@ -166,18 +170,17 @@ def _at_least_one(value: int, name: str) -> int:
     return number
 
 
-def _is_small(item: Any) -> bool:
+def _shared_form(item: Any) -> Any:
+    """What items that share a batch have in common, so that each comes out of it as it went in; None: it is alone."""
     image = item.get("image") if isinstance(item, dict) else None
-    return isinstance(image, torch.Tensor) and image.ndim == 3 and image.nbytes <= SMALL
-
-
-def _fit_together(first: Any, second: Any) -> bool:
-    """Whether two items may share a batch, so that each comes out of it as it went in."""
-    return _is_small(first) and _is_small(second) and _form(first) == _form(second)
+    small = isinstance(image, torch.Tensor) and image.ndim == 3 and image.nbytes <= SMALL
+    return _form(item) if small else None
 
 
 def _form(value: Any) -> Any:
     """What two values must have in common to be collated: types, shapes, and the names of meta data."""
+    if type(value) in _PLAIN:  # most are
+        return type(value)
     if isinstance(value, MetaTensor):
         return value.shape, value.dtype, _form(value.meta), _form(value.applied_operations)
     if isinstance(value, torch.Tensor | np.ndarray):

@@ -33,6 +33,7 @@ from banet_monai.networks.blocks import (
     PyramidEdgeExtraction,
 )
 from banet_monai.networks.encoders import ResNetEncoder
+from banet_monai.networks.layers import modules_of
 from banet_monai.networks.mobilenet import MobileNet
 
 __all__ = ["OptimizedBANet", "fused_copy", "optimize", "optimized_form"]
@@ -215,10 +216,7 @@ def optimized_form(network: Any, dtype: torch.dtype) -> Any:
     if not isinstance(network, BANet) or torch.is_grad_enabled() or "forward" in vars(network):
         return network
     parts: list[tuple[int, int]] = []
-    modules: list[nn.Module] = [network]
-    while modules:  # quicker than modules(), which keeps names and a memory
-        module = modules.pop()
-        modules += [child for child in module._modules.values() if child is not None]
+    for module in modules_of(network):
         if module.training or module._forward_hooks or module._forward_pre_hooks:
             return network
         parts.append((id(module), id(type(module))))

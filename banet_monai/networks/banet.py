@@ -17,7 +17,7 @@ from banet_monai.networks.blocks import (
     PyramidEdgeExtraction,
 )
 from banet_monai.networks.encoders import build_encoder
-from banet_monai.networks.layers import LayerSpec, conv_norm_act, resize_linear
+from banet_monai.networks.layers import LayerSpec, conv_norm_act, modules_of, resize_linear
 
 __all__ = ["BANet"]
 
@@ -163,6 +163,10 @@ class BANet(nn.Module):
         self.head = Convolution(spatial_dims, width, out_channels, kernel_size=1, conv_only=True)
         for module in (self.context, self.edges, self.tasks, self.decoder, self.head):
             module.apply(_initialize_convolution)
+
+    def train(self, mode: bool = True) -> BANet:
+        """As of every module, but at once where all of it is in that mode: evaluators ask for theirs at each batch."""
+        return self if all(module.training == mode for module in modules_of(self)) else super().train(mode)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not torch.jit.is_scripting():  # type: ignore[attr-defined]

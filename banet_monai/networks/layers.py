@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -11,7 +12,16 @@ from torch import nn
 
 from banet_monai.machine import one_core
 
-__all__ = ["LayerSpec", "box_average", "conv_norm_act", "fit_act", "fit_norm", "on_device", "resize_linear"]
+__all__ = [
+    "LayerSpec",
+    "box_average",
+    "conv_norm_act",
+    "fit_act",
+    "fit_norm",
+    "modules_of",
+    "on_device",
+    "resize_linear",
+]
 
 LayerSpec = str | tuple[str, dict[str, Any]]
 """A MONAI layer: its name, or its name and a dictionary of its arguments."""
@@ -99,16 +109,28 @@ def conv_norm_act(
 
 
 @one_core()
-def on_device(network: nn.Module, device: torch.device | str) -> nn.Module:
+def modules_of(network: nn.Module) -> Iterator[nn.Module]:
+    """A network and all modules in it, one that stands in several places several times; quicker than ``modules()``."""
+    waiting = [network]
+    while waiting:
+        module = waiting.pop()
+        yield module
+        waiting += [child for child in module._modules.values() if child is not None]
+
+
+def on_device(network: nn.Module, device: torch.device | str, *, training: bool = True) -> nn.Module:
     """Move a network to a device in the memory order that its convolutions are fastest in: channels last.
 
     Args:
         network: changed in place; a 3D network gets ``torch.channels_last_3d``.
         device: where to.
+        training: False puts it into evaluation mode, so that an evaluator has nothing to switch for each batch.
 
     Returns:
         ``network``.
     """
+    if not training:
+        network.eval()
     ranks = {parameter.ndim for parameter in network.parameters()}
     if 5 in ranks:
         return network.to(device=device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]

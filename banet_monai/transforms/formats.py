@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -215,7 +216,8 @@ def write_label_png(path: Path, ids: NDArray[np.uint8], *, num_classes: int = 1)
         picture = Image.fromarray(rows)
         colors = [PALETTE[index % len(PALETTE)] for index in range(num_classes)]
         picture.putpalette([0, 0, 0, *(value for color in colors for value in color)])
-    return write_beside(path, functools.partial(picture.save, compress_level=COMPRESSION))
+    # runs of equal bytes say all of a flat picture, in half the bytes that zlib's search for repetitions makes of it
+    return write_beside(path, functools.partial(picture.save, compress_level=COMPRESSION, compress_type=zlib.Z_RLE))
 
 
 def nifti_unit(meta: Mapping[str, Any]) -> str:

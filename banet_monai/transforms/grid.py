@@ -7,7 +7,6 @@ Coordinates are pixel centres with half-pixel resampling (``align_corners=False`
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from monai.config import KeysCollection
-from monai.data import MetaTensor
+from monai.data import MetaObj, MetaTensor
 from monai.data.utils import affine_to_spacing, to_affine_nd
 from monai.transforms import InvertibleTransform, MapTransform
 from monai.utils import TraceKeys, ensure_tuple
@@ -291,8 +290,8 @@ class ToWorkingGridd(MapTransform, InvertibleTransform):
         record = {"plan": asdict(plan), "affine": original.tolist()}
         result = MetaTensor(
             _in_one_piece(plan.forward(image.as_tensor(), is_label=is_label), self.spatial_dims),
-            meta=deepcopy(image.meta),
-            applied_operations=deepcopy(image.applied_operations),
+            meta=_copied(image.meta),
+            applied_operations=list(image.applied_operations),
         )
         result.affine = torch.from_numpy(plan.working_affine(original))
         self.push_transform(result, extra_info=record, orig_size=plan.original_shape)  # type: ignore[no-untyped-call]
@@ -353,9 +352,14 @@ def _restore(pred: torch.Tensor, record: Mapping[str, Any], image: MetaTensor, *
             f"the prediction for '{_file_name(image)}' is {tuple(values.shape[1:])}, but its image was resampled to "
             f"{plan.working_shape}; both must lie on the same grid."
         )
-    restored = MetaTensor(plan.backward(values, is_label=is_label), meta=deepcopy(image.meta))
+    restored = MetaTensor(plan.backward(values, is_label=is_label), meta=_copied(image.meta))
     restored.affine = torch.tensor(np.asarray(record["affine"], dtype=np.float64))
     return restored
+
+
+def _copied(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """Meta data whose entries can be changed without the others knowing; MONAI copies them so from image to image."""
+    return {name: MetaObj.copy_items(value) for name, value in meta.items()}  # type: ignore[no-untyped-call]
 
 
 def _in_one_piece(image: torch.Tensor, spatial_dims: int) -> torch.Tensor:

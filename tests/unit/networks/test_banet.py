@@ -188,6 +188,16 @@ def test_dropout_changes_training_but_neither_evaluation_nor_the_weights_names()
     assert not torch.equal(dropping.train()(x)["mask"], dropping(x)["mask"])
 
 
+def test_one_part_in_another_mode_follows_the_network():
+    network = tiny().eval()
+    network.head.train()
+    assert network.eval() is network
+    assert not any(module.training for module in network.modules())
+    network.decoder.eval()
+    assert all(module.training for module in network.train().modules() if module is not network)
+    assert network.training
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_autocast_gives_finite_logits_and_gradients(dtype):
     network = tiny()

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from banet_monai.networks.layers import box_average, conv_norm_act, fit_norm, on_device, resize_linear
+from banet_monai.networks.layers import box_average, conv_norm_act, fit_norm, modules_of, on_device, resize_linear
 
 
 def test_box_average_counts_only_pixels_inside_the_map():
@@ -79,6 +79,21 @@ def test_on_device_orders_the_kernels_channels_last_and_keeps_their_values(dims,
     assert on_device(network, "cpu") is network
     assert network[0].weight.is_contiguous(memory_format=order)
     torch.testing.assert_close(network[0].weight.detach(), before, rtol=0, atol=0)
+
+
+def test_on_device_leaves_training_on_unless_it_is_told_otherwise():
+    network = nn.Sequential(nn.Conv2d(4, 6, 3), nn.ReLU())
+    assert on_device(network, "cpu").training
+    assert not any(module.training for module in on_device(network, "cpu", training=False).modules())
+
+
+def test_modules_of_finds_every_place_of_a_module_and_no_empty_one():
+    shared, inner = nn.ReLU(), nn.Sequential(nn.Conv2d(4, 6, 3))
+    network = nn.Sequential(shared, inner, shared)
+    network.register_module("empty", None)
+    found = list(modules_of(network))
+    assert found[0] is network
+    assert sorted(map(id, found)) == sorted(map(id, [network, shared, shared, inner, inner[0]]))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
+from PIL import Image
 
 from banet_monai.transforms import DiscretizeLabelsd, SaveResultd, probability_key
-from banet_monai.transforms.formats import case_warnings, fitting_format, output_formats
+from banet_monai.transforms.formats import case_warnings, fitting_format, output_formats, write_label_png
 from tests.dicom_objects import image, series, write, write_all
 
 DICOM = {"kind": "dicom", "layout": "volume"}
@@ -212,3 +213,11 @@ def test_a_segmentation_object_without_described_segments_is_refused(tmp_path: P
     record = DiscretizeLabelsd("pred")(dicom_record(tmp_path / "in"))
     with pytest.raises(RuntimeError, match="needs the segments described"):
         SaveResultd("pred", tmp_path, output_format="dicom-seg")(record)
+
+
+def test_a_mask_takes_few_bytes_and_keeps_its_pixels(tmp_path: Path) -> None:
+    x, y = np.meshgrid(np.arange(512), np.arange(400), indexing="ij")
+    disc = ((x - 200) ** 2 + (y - 180) ** 2 < 150**2).astype(np.uint8)
+    path = write_label_png(tmp_path / "disc.png", disc)
+    assert path.stat().st_size < 512 * 400 / 100  # of one byte each; zlib's search for repetitions takes twice that
+    np.testing.assert_array_equal(np.asarray(Image.open(path)), 255 * disc.T)

@@ -177,6 +177,21 @@ def test_the_file_name_and_other_meta_stay() -> None:
     assert on_grid.meta["filename_or_obj"] == "a.png"
 
 
+def test_meta_of_the_new_grid_can_be_changed_without_the_image_knowing() -> None:
+    picture = image(3, 60, 40, window=[40.0, 400.0])
+    on_grid = working(picture, image_size=20)
+    back = restored(on_grid, torch.zeros(1, 30, 20))
+    for changed in (on_grid, back):
+        changed.meta["window"][0] = 0.0
+        changed.meta["kind"] = "other"
+        changed.affine[0, 0] = 7.0
+        changed.applied_operations.clear()
+    assert picture.meta["window"] == [40.0, 400.0]
+    assert "kind" not in picture.meta
+    assert picture.affine[0, 0] == 1.0
+    assert working(picture, image_size=20).meta["window"] == [40.0, 400.0]
+
+
 def test_orientation_ras_turns_a_volume_for_a_3d_network_without_interpolation() -> None:
     lps = np.diag([-1.0, -1.0, 1.0, 1.0])
     volume = image(1, 4, 5, 6, affine=lps)
