@@ -108,7 +108,6 @@ def conv_norm_act(
     return nn.Sequential(depthwise, mix)
 
 
-@one_core()
 def modules_of(network: nn.Module) -> Iterator[nn.Module]:
     """A network and all modules in it, one that stands in several places several times; quicker than ``modules()``."""
     waiting = [network]
@@ -118,6 +117,7 @@ def modules_of(network: nn.Module) -> Iterator[nn.Module]:
         waiting += [child for child in module._modules.values() if child is not None]
 
 
+@one_core()
 def on_device(network: nn.Module, device: torch.device | str, *, training: bool = True) -> nn.Module:
     """Move a network to a device in the memory order that its convolutions are fastest in: channels last.
 

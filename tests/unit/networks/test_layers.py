@@ -87,6 +87,16 @@ def test_on_device_leaves_training_on_unless_it_is_told_otherwise():
     assert not any(module.training for module in on_device(network, "cpu", training=False).modules())
 
 
+def test_on_device_and_modules_of_leave_the_other_cores_alone(monkeypatch):
+    changes, threads = [], [4]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads[-1])
+    monkeypatch.setattr(torch, "set_num_threads", lambda number: (changes.append(number), threads.append(number)))
+    list(modules_of(nn.ReLU()))  # it is asked at every batch and computes nothing
+    assert changes == []
+    on_device(nn.Linear(2, 2), "cpu")
+    assert changes == [1, 4]
+
+
 def test_modules_of_finds_every_place_of_a_module_and_no_empty_one():
     shared, inner = nn.ReLU(), nn.Sequential(nn.Conv2d(4, 6, 3))
     network = nn.Sequential(shared, inner, shared)
