@@ -129,12 +129,14 @@ def test_memory_that_large_tensors_give_back_is_used_again():
         "import resource, torch\n"
         "from banet_monai.machine import reuse_memory\n"
         "assert reuse_memory()\n"
+        "def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "before = faults()\n"  # of loading torch: 90,000 or more, as the system has it
         "for _ in range(8): kept = [torch.ones(4 * 2**20) for _ in range(8)]; del kept\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)\n"
+        "print(faults() - before)\n"
     )
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
-    assert int(done.stdout) < 8 * 32_768 / 2
+    assert 32_768 <= int(done.stdout) < 1.5 * 32_768  # once, not eight times
 
 
 @pytest.mark.parametrize("wish", [1.7, "1.7", -1])
